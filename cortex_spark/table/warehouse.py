@@ -1,0 +1,129 @@
+"""A warehouse: a folder (or bucket) of Delta tables.
+
+Rows get in by two doors. ``append_once`` appends under a transaction identifier: repeated, or raced by another
+process, it has an effect once. ``insert_new`` adds the rows whose ``_id`` the table lacks. Delta has no unique key:
+a merge that loses the race against another one gets a conflict, looks again, and adds only what is still missing.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from delta.exceptions import DeltaConcurrentModificationException
+from delta.tables import DeltaMergeBuilder, DeltaTable
+from pyspark.sql import DataFrame, Row, SparkSession
+
+from cortex_spark.errors import CortexError
+from cortex_spark.schema import TABLES
+
+_T = TypeVar("_T")
+
+#: Statistics (and so file skipping) for these columns only: of hashes and nested columns they would be useless.
+_STATISTICS: Final[dict[str, str]] = {
+    "image_urls": "host,source,crawl,discovered_at",
+    "samples": "datetime,type,width,height,source,label_quality_estimation,format,bytes,host,crawl,landed_at",
+    "attempts": "run,batch,task,attempted_at,model,outcome,retry_at",
+    "plans": "run,batch,task,host",
+    "runs": "run,at,event",
+}
+
+#: Races for a commit are lost to somebody who won: with this many tries only a livelock is left as the cause.
+_MAX_TRIES: Final = 20
+
+
+class Warehouse:
+    """The tables below ``root``; each is made when it is first asked for."""
+
+    def __init__(self, spark: SparkSession, root: str) -> None:
+        if "`" in root:
+            raise CortexError(f"--warehouse {root!r}: a backtick cannot stand in a table's path")
+        self.spark = spark
+        self.root = root.rstrip("/")
+
+    def path(self, table: str) -> str:
+        """The folder of ``table``."""
+        return f"{self.root}/{table}"
+
+    def delta(self, table: str) -> DeltaTable:
+        """The Delta table, made empty if it is not there yet."""
+        path = self.path(table)
+        if not DeltaTable.isDeltaTable(self.spark, path):
+            self._retried(lambda: self._create(table))
+        return DeltaTable.forPath(self.spark, path)
+
+    def read(self, table: str, version: int | None = None) -> DataFrame:
+        """The rows of ``table``, as they are now or at one version."""
+        self.delta(table)
+        reader = self.spark.read.format("delta")
+        if version is not None:
+            reader = reader.option("versionAsOf", version)
+        return reader.load(self.path(table))
+
+    def version(self, table: str) -> int:
+        """The newest version of ``table``."""
+        newest = self.delta(table).history(1).first()
+        assert newest is not None  # a Delta table has at least the commit that made it
+        return int(newest["version"])
+
+    def append_once(self, rows: DataFrame, table: str, *, app_id: str, version: int) -> None:
+        """Append ``rows`` unless a commit of ``app_id`` with this ``version`` or a later one stands.
+
+        Two processes that race with the same identifier have one effect; who won is read from the table.
+        """
+        self.delta(table)
+
+        def write() -> None:
+            (
+                rows.write.format("delta")
+                .mode("append")
+                .option("txnAppId", app_id)
+                .option("txnVersion", version)
+                .save(self.path(table))
+            )
+
+        try:
+            write()
+        except DeltaConcurrentModificationException:
+            write()  # the other one's commit stands now: Delta sees its identifier and skips ours
+
+    def insert_new(self, rows: DataFrame, table: str) -> int:
+        """Add the ``rows`` whose ``_id`` is not in ``table`` and say how many were added.
+
+        ``rows`` has one row per ``_id``, and must come out the same when it is computed again.
+        """
+        target = self.delta(table)
+        merge = target.alias("t").merge(rows.alias("s"), "t._id = s._id").whenNotMatchedInsertAll()
+        return int(self.merge(merge)["num_inserted_rows"])
+
+    def merge(self, merge: DeltaMergeBuilder) -> Row:
+        """Execute ``merge``, again where another commit came in between; Delta's counts of rows."""
+        counts = self._retried(merge.execute).first()
+        assert counts is not None  # Delta answers with one row
+        return counts
+
+    def _create(self, table: str) -> None:
+        (
+            DeltaTable.createIfNotExists(self.spark)
+            .location(self.path(table))
+            .addColumns(TABLES[table])
+            # Readers without Spark take the files as they are: rows deleted beside them would come back.
+            .property("delta.enableDeletionVectors", "false")
+            .property("delta.dataSkippingStatsColumns", _STATISTICS[table])
+            .execute()
+        )
+
+    def _retried(self, commit: Callable[[], _T]) -> _T:
+        for attempt in range(1, _MAX_TRIES + 1):
+            try:
+                return commit()
+            except DeltaConcurrentModificationException as error:
+                if attempt == _MAX_TRIES:
+                    raise CortexError(
+                        f"{self.root}: {attempt} commits in a row were overtaken by other writers; run fewer jobs at once"
+                    ) from error
+                # Jitter parts the two that collided.
+                time.sleep(random.uniform(0.1, 0.5) * min(attempt, 6))
+        raise AssertionError("unreachable")
