@@ -1,0 +1,307 @@
+"""Which model labels: resolved once, on the driver, hashed, and shipped to executors with the job.
+
+No executor downloads or installs anything. A ``.pt`` is a pickle: loading one runs its code.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import yaml
+
+from cortex_spark.detect.base import Detector
+from cortex_spark.errors import CortexError
+from cortex_spark.local import local_folder
+
+#: The name of the detector that comes with this package.
+SHIPPED: Final = "shipped"
+#: Ultralytics' current nano detector.
+ULTRALYTICS_DEFAULT: Final = "yolo26n.pt"
+_SHIPPED_FOLDER: Final = Path(__file__).parent / "shipped"
+_DEFAULT_IMGSZ: Final = (640, 640)
+
+Device = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A detector's weights with everything needed to run them, and what is said of the boxes it makes."""
+
+    name: str
+    sha256: str  # of the weights as given: the .pt, the .onnx, or the OpenVINO .xml and .bin
+    names: tuple[str, ...]  # class names by class id
+    imgsz: tuple[int, int]  # input height and width in pixels
+    runtime: Literal["openvino", "ultralytics"]
+    entry: str  # the file to load
+    files: Mapping[str, bytes] = field(repr=False)
+    confidence: float = 0.25
+    iou: float = 0.7
+    max_detections: int = 300
+
+    @property
+    def identity(self) -> str:
+        """Weights and settings, without where the file lay: the same identity makes the same labels."""
+        height, width = self.imgsz
+        return f"{self.sha256[:16]} {width}x{height} conf={self.confidence:g} iou={self.iou:g} max={self.max_detections}"
+
+    @property
+    def annotator(self) -> dict[str, str]:
+        """The entry of a sample's ``annotators``."""
+        settings = {
+            "confidence": self.confidence,
+            "iou": self.iou,
+            "max_detections": self.max_detections,
+            "imgsz": list(self.imgsz),
+            "runtime": self.runtime,
+        }
+        return {"name": self.name, "model": self.sha256, "settings": json.dumps(settings, sort_keys=True)}
+
+    def describe(self) -> str:
+        """One line for people."""
+        line = f"{self.name} ({len(self.names)} classes, {self.identity})"
+        if self.name == SHIPPED:
+            line += ": Cortex's own small detector, for trying things out; see its card"
+        return line
+
+
+def resolve_model(
+    name: str | None = None,
+    *,
+    device: Device = "cpu",
+    confidence: float = 0.25,
+    iou: float = 0.7,
+    imgsz: int | None = None,
+) -> Model:
+    """Find ``name``: ``shipped``, a path (``.pt``, ``.onnx``, an OpenVINO folder), or a name that Ultralytics knows.
+
+    None is Ultralytics' nano detector where that is installed, else the shipped one. PyTorch weights become an OpenVINO
+    model, once, where ``device`` is ``cpu``. Raises CortexError.
+    """
+    if name is None:
+        name = ULTRALYTICS_DEFAULT if _has_ultralytics() else SHIPPED
+    path = _SHIPPED_FOLDER if name == SHIPPED else Path(name)
+    if path.is_dir():
+        return _from_folder(name if name == SHIPPED else path.name, path, confidence, iou)
+    if path.suffix == ".onnx":
+        return _from_onnx(path, confidence, iou)
+    if path.suffix not in ("", ".pt", ".yaml"):
+        raise CortexError(f"--model {name}: give a .pt, a .onnx, an OpenVINO folder, a name that Ultralytics knows, or 'shipped'")
+    return _from_ultralytics(name, path, device, confidence, iou, imgsz)
+
+
+def load_detector(model: Model, *, device: str = "cpu", threads: int = 1) -> Detector:
+    """The detector that runs ``model`` in this process; loaded once per process. ``device``: cpu, cuda:0, ..."""
+    return _load(_Key(model), device, threads)
+
+
+class _Key:
+    """A model as a cache's key: by identity, its weights are not compared."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    def __hash__(self) -> int:
+        return hash((self.model.identity, self.model.runtime))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and (self.model.identity, self.model.runtime) == (
+            other.model.identity,
+            other.model.runtime,
+        )
+
+
+@lru_cache(maxsize=2)
+def _load(key: _Key, device: str, threads: int) -> Detector:
+    model = key.model
+    folder = _unpack(model)
+    if model.runtime == "openvino":
+        from cortex_spark.detect.openvino import OpenVINODetector
+
+        return OpenVINODetector(model, folder, threads)
+    from cortex_spark.detect.ultralytics import UltralyticsDetector
+
+    return UltralyticsDetector(model, folder, device)
+
+
+def _unpack(model: Model) -> Path:
+    """The model's files in a folder of this machine, written by whoever comes first."""
+    root = local_folder("models")
+    folder = root / f"{model.sha256[:32]}-{model.imgsz[1]}x{model.imgsz[0]}-{model.runtime}"
+    if not folder.exists():
+        partial = Path(tempfile.mkdtemp(dir=root))
+        for name, content in model.files.items():
+            (partial / name).write_bytes(content)
+        try:
+            partial.rename(folder)
+        except OSError:  # another process was faster
+            shutil.rmtree(partial)
+    return folder
+
+
+def _has_ultralytics() -> bool:
+    return all(importlib.util.find_spec(name) is not None for name in ("ultralytics", "torch"))
+
+
+def _from_folder(name: str, folder: Path, confidence: float, iou: float) -> Model:
+    networks = sorted(folder.glob("*.xml"))
+    if len(networks) != 1 or not networks[0].with_suffix(".bin").exists():
+        raise CortexError(f"--model {folder}: an OpenVINO folder has one .xml and its .bin, and a metadata.yaml beside them")
+    network, weights = networks[0], networks[0].with_suffix(".bin")
+    metadata = _yaml(folder / "metadata.yaml")
+    files = {path.name: path.read_bytes() for path in (network, weights)}
+    return _model(name, _sha256(*files.values()), metadata, network.name, files, confidence, iou)
+
+
+def _from_onnx(path: Path, confidence: float, iou: float) -> Model:
+    if not path.exists():
+        raise CortexError(f"--model {path}: there is no such file")
+    beside = path.with_name("metadata.yaml")
+    metadata = _onnx_metadata(path) or (_yaml(beside) if beside.exists() else {})
+    content = path.read_bytes()
+    return _model(path.name, _sha256(content), metadata, path.name, {path.name: content}, confidence, iou)
+
+
+def _onnx_metadata(path: Path) -> dict[str, Any]:
+    """What Ultralytics' export wrote into the file: names, imgsz, task, as Python literals."""
+    import openvino as ov
+
+    network = ov.Core().read_model(path)
+    if not network.has_rt_info(["framework", "names"]):
+        return {}
+    keys = [key for key in ("names", "imgsz", "task") if network.has_rt_info(["framework", key])]
+    values = {key: str(network.get_rt_info(["framework", key]).astype(str)) for key in keys}
+    return {key: value if key == "task" else ast.literal_eval(value) for key, value in values.items()}
+
+
+def _model(
+    name: str, sha256: str, metadata: Mapping[str, Any], entry: str, files: Mapping[str, bytes], confidence: float, iou: float
+) -> Model:
+    if "names" not in metadata:
+        raise CortexError(
+            f"--model {name}: no class names: an Ultralytics export has them inside or in metadata.yaml beside it "
+            "(names: {0: person, 1: bicycle, ...} and imgsz: [640, 640])"
+        )
+    _check_task(name, metadata.get("task", "detect"))
+    height, width = metadata.get("imgsz", _DEFAULT_IMGSZ)
+    return Model(
+        name, sha256, _names(metadata["names"]), (int(height), int(width)), "openvino", entry, files, confidence, iou
+    )
+
+
+def _names(names: Mapping[int, str] | list[str]) -> tuple[str, ...]:
+    values = [names[class_id] for class_id in sorted(names)] if isinstance(names, Mapping) else names
+    return tuple(str(name) for name in values)
+
+
+def _check_task(name: str, task: str) -> None:
+    if task != "detect":
+        raise CortexError(f"--model {name}: a model for '{task}'; Cortex labels with detection models")
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise CortexError(f"--model: {path} is missing; it holds the class names (Ultralytics' export writes it)")
+    return dict(yaml.safe_load(path.read_text()))
+
+
+def _sha256(*contents: bytes) -> str:
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _from_ultralytics(
+    name: str, path: Path, device: Device, confidence: float, iou: float, imgsz: int | None
+) -> Model:
+    if not _has_ultralytics():
+        raise CortexError(
+            f"--model {name}: PyTorch weights need Ultralytics: pip install 'cortex-spark[torch]', or use --model {SHIPPED}"
+        )
+    os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+    os.environ.setdefault("YOLO_VERBOSE", "false")
+    from ultralytics import YOLO
+
+    weights = _weights(name, path)
+    content = weights.read_bytes()
+    sha256 = _sha256(content)
+    try:
+        yolo = YOLO(weights)
+    except Exception as error:  # unpickling raises whatever the file holds
+        raise CortexError(f"--model {name}: not a model that Ultralytics can load: {error}") from error
+    _check_task(name, str(yolo.task))
+    side = imgsz or _trained_size(yolo)
+    common = {"names": _names(yolo.names), "imgsz": (side, side), "confidence": confidence, "iou": iou}
+    if device == "cuda":
+        return Model(weights.name, sha256, runtime="ultralytics", entry=weights.name, files={weights.name: content}, **common)
+    folder = _exported(weights, sha256, side)
+    entry = next(folder.glob("*.xml"))
+    files = {file.name: file.read_bytes() for file in (entry, entry.with_suffix(".bin"))}
+    return Model(weights.name, sha256, runtime="openvino", entry=entry.name, files=files, **common)
+
+
+def _trained_size(yolo: Any) -> int:
+    size = yolo.overrides.get("imgsz", _DEFAULT_IMGSZ[0])
+    return int(size if isinstance(size, int) else max(size))
+
+
+def _weights(name: str, path: Path) -> Path:
+    """The weights as a file: a path, or a name that Ultralytics downloads into our cache, once."""
+    if path.exists():
+        return path
+    if len(path.parts) > 1:
+        raise CortexError(f"--model {name}: there is no such file")
+    from ultralytics.utils.downloads import attempt_download_asset
+
+    cached = cache_folder() / "weights" / path.with_suffix(".pt").name
+    if not cached.exists():
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            attempt_download_asset(cached)
+        except Exception as error:
+            raise _not_downloaded(name) from error
+        if not cached.exists():
+            raise _not_downloaded(name)
+    return cached
+
+
+def _not_downloaded(name: str) -> CortexError:
+    return CortexError(
+        f"--model {name}: Ultralytics could not download it (no such model, or no network); "
+        f"give the path of a file, or use --model {SHIPPED}"
+    )
+
+
+def _exported(weights: Path, sha256: str, side: int) -> Path:
+    """``weights`` as an OpenVINO folder; made once and kept."""
+    from ultralytics import YOLO
+
+    target = cache_folder() / "openvino" / f"{sha256[:32]}-{side}"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+            copy = Path(scratch) / weights.name
+            shutil.copyfile(weights, copy)
+            made = Path(YOLO(copy).export(format="openvino", imgsz=side, verbose=False))
+            try:
+                made.rename(target)
+            except OSError:  # another process was faster
+                if not target.exists():
+                    raise
+    return target
+
+
+def cache_folder() -> Path:
+    """Where downloaded and converted models are kept: ``$XDG_CACHE_HOME/cortex``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cortex"

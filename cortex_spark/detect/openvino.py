@@ -1,0 +1,87 @@
+"""Runs OpenVINO and ONNX models on CPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import openvino as ov
+
+from cortex_spark.detect.base import Detections, Image, Prepared
+from cortex_spark.detect.geometry import decode_end_to_end, decode_yolo, letterbox
+from cortex_spark.detect.models import Model
+from cortex_spark.errors import CortexError
+
+_END_TO_END_COLUMNS: Final = 6
+
+
+class OpenVINODetector:
+    """One model on ``threads`` cores of this machine.
+
+    Pictures go through one by one, several at a time: a picture's boxes do not depend on its neighbours.
+    """
+
+    batch_size = 8
+
+    def __init__(self, model: Model, folder: Path, threads: int) -> None:
+        self._model = model
+        core = ov.Core()
+        network = core.read_model(folder / model.entry)
+        if len(network.inputs) != 1:
+            raise CortexError(f"{model.name}: a detector takes one input, this model takes {len(network.inputs)}")
+        height, width = model.imgsz
+        network.reshape({network.inputs[0]: [1, 3, height, width]})
+        # The network takes the picture as OpenCV has it (uint8, BGR, rows first): no float copy is made in Python.
+        prepost = ov.preprocess.PrePostProcessor(network)
+        prepost.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+        prepost.input().tensor().set_color_format(ov.preprocess.ColorFormat.BGR)
+        prepost.input().model().set_layout(ov.Layout("NCHW"))
+        prepost.input().preprocess().convert_element_type(ov.Type.f32)
+        prepost.input().preprocess().convert_color(ov.preprocess.ColorFormat.RGB).scale(255.0)
+        self._compiled = core.compile_model(
+            prepost.build(),
+            "CPU",
+            {
+                "INFERENCE_NUM_THREADS": threads,
+                "NUM_STREAMS": threads,
+                # bfloat16 changes boxes; it becomes a default when its loss has been measured.
+                "INFERENCE_PRECISION_HINT": "f32",
+            },
+        )
+        shape = tuple(self._compiled.output(0).shape)
+        self._end_to_end = len(shape) == 3 and shape[2] == _END_TO_END_COLUMNS
+        if not self._end_to_end and (len(shape) != 3 or shape[1] != 4 + len(model.names)):
+            raise CortexError(
+                f"{model.name}: output {list(shape)} is neither [1, {4 + len(model.names)}, N] (YOLO, "
+                f"{len(model.names)} classes) nor [1, N, 6] (end to end); is it an Ultralytics detection export?"
+            )
+        self._queue = ov.AsyncInferQueue(self._compiled, threads)
+
+    def prepare(self, image: Image) -> Prepared:
+        """Letterbox to the network's input."""
+        return letterbox(image, *self._model.imgsz)
+
+    def detect(self, images: Sequence[Prepared]) -> list[Detections]:
+        """The objects of each picture."""
+        found: list[Detections | None] = [None] * len(images)
+
+        def keep(request: ov.InferRequest, position: int) -> None:
+            found[position] = self._decode(request.get_output_tensor(0).data[0], images[position])
+
+        self._queue.set_callback(keep)
+        for position, prepared in enumerate(images):
+            self._queue.start_async({0: prepared.tensor[np.newaxis]}, position)
+        self._queue.wait_all()
+        return [detections for detections in found if detections is not None]
+
+    def _decode(self, output: np.ndarray[tuple[int, int], np.dtype[np.float32]], prepared: Prepared) -> Detections:
+        model = self._model
+        if self._end_to_end:
+            return decode_end_to_end(
+                output, prepared, confidence=model.confidence, max_detections=model.max_detections
+            )
+        return decode_yolo(
+            output, prepared, confidence=model.confidence, iou=model.iou, max_detections=model.max_detections
+        )

@@ -1,0 +1,84 @@
+"""What a task has done so far, on local disk, for the attempt that follows when its process dies.
+
+A picture that crashes the decoder takes the whole Python worker with it. The retried task finds here what is finished (it is
+not fetched again) and what was being decoded at that moment (it is decoded in a child process).
+"""
+
+from __future__ import annotations
+
+import pickle
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from cortex_spark.local import local_folder
+
+_STALE_SECONDS: Final = 7 * 86400.0
+
+Row = dict[str, Any]
+
+
+class Journal:
+    """An append-only file of pickled records; a torn one at the end, of a process that was killed, is cut off."""
+
+    def __init__(self, key: str) -> None:
+        self._path = _path(key)
+        self._lock = threading.Lock()
+        #: Finished rows by id, of earlier attempts.
+        self.finished: dict[str, Row] = {}
+        #: Ids whose decoding began and did not end.
+        self.suspects: set[str] = set()
+        self.found = self._path.exists()
+        self._file = self._path.open("r+b" if self.found else "x+b")
+        self._replay()
+
+    def _replay(self) -> None:
+        good = 0
+        try:
+            while True:
+                key, row = pickle.load(self._file)  # noqa: S301 - our own file, in a folder only we can write
+                good = self._file.tell()
+                if row is None:
+                    self.suspects.add(key)
+                else:
+                    self.finished[key] = row
+                    self.suspects.discard(key)
+        except (EOFError, pickle.UnpicklingError, ValueError):
+            self._file.seek(good)
+            self._file.truncate()
+
+    def begun(self, key: str) -> None:
+        """Decoding of ``key`` begins."""
+        self._append((key, None))
+
+    def done(self, key: str, row: Row) -> None:
+        """``key`` is finished."""
+        self._append((key, row))
+
+    def _append(self, record: tuple[str, Row | None]) -> None:
+        content = pickle.dumps(record)
+        with self._lock:
+            self._file.write(content)
+            self._file.flush()  # the page cache outlives the process; no need to wait for the disk
+
+    def remove(self) -> None:
+        """The task is finished: nobody needs this any more."""
+        self._path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def _path(key: str) -> Path:
+    folder = local_folder("journals")
+    for old in folder.iterdir():
+        if old.stat().st_mtime < time.time() - _STALE_SECONDS:
+            old.unlink(missing_ok=True)
+    return folder / f"{key}.journal"

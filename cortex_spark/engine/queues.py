@@ -1,0 +1,68 @@
+"""A queue between two stages, bounded by what its items weigh (bytes, pixels), not by how many they are."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Generic, TypeVar
+
+_T = TypeVar("_T")
+
+
+class Closed(Exception):  # noqa: N818 - an end, not an error
+    """Nothing more will come out of a queue."""
+
+
+class WeightedQueue(Generic[_T]):
+    """First in, first out; ``put`` waits while the queue holds ``capacity`` or more."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._items: deque[tuple[_T, int]] = deque()
+        self._weight = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def try_put(self, item: _T, weight: int) -> bool:
+        """Put without waiting; False if the queue is full."""
+        with self._changed:
+            if self._weight >= self._capacity and not self._closed:
+                return False
+            self._add(item, weight)
+            return True
+
+    def put(self, item: _T, weight: int) -> None:
+        """Put, waiting for room; raises Closed once the queue is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._weight < self._capacity)
+            self._add(item, weight)
+
+    def get(self, most: int = 1) -> list[_T]:
+        """Wait for an item and take up to ``most`` of those that are there; raises Closed at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or bool(self._items))
+            if not self._items:
+                raise Closed
+            taken = []
+            while self._items and len(taken) < most:
+                item, weight = self._items.popleft()
+                self._weight -= weight
+                taken.append(item)
+            self._changed.notify_all()
+            return taken
+
+    def close(self, *, discard: bool = False) -> None:
+        """Let nothing more in; what is inside can still be taken out, unless it is discarded."""
+        with self._changed:
+            self._closed = True
+            if discard:
+                self._items.clear()
+                self._weight = 0
+            self._changed.notify_all()
+
+    def _add(self, item: _T, weight: int) -> None:
+        if self._closed:
+            raise Closed
+        self._items.append((item, weight))
+        self._weight += weight
+        self._changed.notify_all()
