@@ -1,0 +1,140 @@
+"""What has to be there before the JVM starts: a Java that Spark accepts, and Delta Lake's jars.
+
+The jars are fetched once by their Maven coordinates, then taken from a folder, without a network.
+"""
+
+import os
+import re
+import subprocess
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+import pyspark
+
+from cortex_spark.console import err
+from cortex_spark.errors import CortexError
+
+_MINIMUM_JAVA = 17
+
+_DELTA = version("delta-spark")
+_SPARK = ".".join(pyspark.__version__.split(".")[:2])
+
+DELTA_PACKAGE = f"io.delta:delta-spark_{_SPARK}_2.13:{_DELTA}"
+"""Maven coordinates of the Delta Lake that belongs to the installed pyspark and delta-spark."""
+
+# All that Delta tables need beside pyspark's own 276 jars, 9.6 MB. With dependencies Maven would bring 87 MB: older
+# copies of Hadoop, Parquet, Jackson and zstd that Spark has, and a Unity Catalog client that is not used here.
+_PACKAGES = (DELTA_PACKAGE, f"io.delta:delta-storage:{_DELTA}")
+_MEGABYTES = 10
+
+# Only Maven Central and the machine's own Maven folder; Spark's default asks a second server that holds none of these.
+_SETTINGS = """\
+<ivysettings>
+  <settings defaultResolver="chain"/>
+  <resolvers>
+    <chain name="chain">
+      <ibiblio name="local" m2compatible="true" root="file:${user.home}/.m2/repository"/>
+      <ibiblio name="central" m2compatible="true"/>
+    </chain>
+  </resolvers>
+</ivysettings>
+"""
+
+
+def check_java() -> None:
+    """Refuses a Java that Spark 4.2 does not start on, before Spark prints a screen about it.
+
+    The Java looked at is the one that Spark's scripts take: ``$JAVA_HOME/bin/java``, else ``java`` on the path.
+
+    Raises:
+        CortexError: there is none, it is older than 17, or it is a trimmed one without ``jdk.incubator.vector``.
+    """
+    remedy = f"install a full JDK or JRE of version {_MINIMUM_JAVA} or newer and point JAVA_HOME at it"
+    where = f"JAVA_HOME ({home})" if (home := os.environ.get("JAVA_HOME")) else "the PATH"
+    try:
+        # The wanted module is part of the question, so that the usual start costs one call.
+        answer = _run_java("--add-modules", "jdk.incubator.vector", "-version")
+        complete = answer.returncode == 0
+        if not complete:
+            answer = _run_java("-version")
+    except OSError as error:
+        raise CortexError(f"Spark needs Java, and there is none at {where}: {remedy}.") from error
+    found = re.search(r'version "(?:1\.)?(\d+)', answer.stderr)
+    if answer.returncode != 0 or found is None:
+        raise CortexError(f"Spark needs Java, and the one at {where} does not start: {remedy}.")
+    if int(found[1]) < _MINIMUM_JAVA:
+        raise CortexError(f"Spark needs Java {_MINIMUM_JAVA}, and the one at {where} is Java {found[1]}: {remedy}.")
+    if not complete:
+        raise CortexError(
+            f"Spark needs Java's module jdk.incubator.vector, which the trimmed Java at {where} lacks: {remedy}."
+        )
+
+
+def _run_java(*arguments: str) -> subprocess.CompletedProcess[str]:
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home, "bin", "java")) if home else "java"
+    return subprocess.run([java, *arguments], capture_output=True, text=True, check=False)
+
+
+def jar_folder() -> Path:
+    """The folder that keeps the jars: ``$CORTEX_JARS``, else one in the user's cache folder."""
+    if chosen := os.environ.get("CORTEX_JARS"):
+        return Path(chosen).absolute()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "cortex-spark" / "jars"
+
+
+def delta_jars(ivy_settings: str | None = None) -> list[Path]:
+    """Returns the paths of Delta's jars, after fetching those that are not there yet.
+
+    Args:
+        ivy_settings: an Ivy settings file that names another repository; by default ``$CORTEX_IVY_SETTINGS``, else
+            Maven Central is asked.
+
+    Raises:
+        CortexError: they are not there and cannot be fetched.
+    """
+    folder = jar_folder()
+    jars = [folder / "{1}-{2}.jar".format(*package.split(":")) for package in _PACKAGES]
+    if not all(jar.is_file() for jar in jars):
+        err.print(f"fetching Delta's jars ({_MEGABYTES} MB, once)")
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix="fetch-") as scratch:
+            _fetch(Path(scratch), ivy_settings or os.environ.get("CORTEX_IVY_SETTINGS"))
+            for jar in jars:
+                # A rename is atomic: of two processes that fetch at once, both end with whole files.
+                (Path(scratch) / "jars" / jar.name).replace(jar)
+    return jars
+
+
+def _fetch(scratch: Path, ivy_settings: str | None) -> None:
+    if ivy_settings is None:
+        settings = scratch / "ivysettings.xml"
+        settings.write_text(_SETTINGS)
+    else:
+        settings = Path(ivy_settings)
+    dependencies = "".join(
+        '<dependency org="{}" name="{}" rev="{}" transitive="false" conf="default->default"/>'.format(*p.split(":"))
+        for p in _PACKAGES
+    )
+    module = scratch / "ivy.xml"
+    module.write_text(
+        '<ivy-module version="2.0"><info organisation="cortex" module="jars"/>'
+        '<configurations><conf name="default"/></configurations>'
+        f"<dependencies>{dependencies}</dependencies></ivy-module>"
+    )
+    # fmt: off
+    answer = _run_java(
+        "-cp", str(Path(pyspark.__file__).parent / "jars" / "*"), "org.apache.ivy.Main", "-error",
+        "-settings", str(settings), "-ivy", str(module), "-cache", str(scratch / "cache"),
+        "-types", "jar", "-retrieve", str(scratch / "jars" / "[artifact]-[revision].[ext]"),
+    )
+    # fmt: on
+    if answer.returncode != 0:
+        said = [line.strip() for line in (answer.stdout + answer.stderr).splitlines() if line.strip(" .")]
+        raise CortexError(
+            f"Delta's jars ({', '.join(_PACKAGES)}) cannot be fetched ({said[-1] if said else 'no answer'}): connect"
+            " once to a network that reaches Maven Central, or name an Ivy settings file with your mirror in"
+            " CORTEX_IVY_SETTINGS."
+        )

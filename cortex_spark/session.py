@@ -1,0 +1,170 @@
+"""The Spark session: Delta Lake, a quiet console, and defaults that suit one machine.
+
+Whatever the user has set, by ``spark-submit``, ``spark-defaults.conf`` or ``conf/*.conf``, stands; what is set here
+fills the gaps.
+"""
+
+import atexit
+import logging
+import os
+import re
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import IO
+
+from py4j.protocol import Py4JJavaError
+from pyspark import SparkConf, SparkContext
+from pyspark.java_gateway import launch_gateway
+from pyspark.sql import SparkSession
+
+from cortex_spark.errors import CortexError
+from cortex_spark.jvm import DELTA_PACKAGE, check_java, delta_jars
+
+DELTA_EXTENSION = "io.delta.sql.DeltaSparkSessionExtension"
+
+_NO_CONF: Mapping[str, str] = MappingProxyType({})
+
+# Set unless the user has set them.
+_DEFAULTS = {
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    # Every time in the tables is UTC, whatever the machine's clock shows.
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+    # A second copy of a task would fetch the same pictures again.
+    "spark.speculation": "false",
+    # Otherwise a user's mistake prints a screen of JSON beside the exception.
+    "spark.python.sql.dataFrameDebugging.enabled": "false",
+}
+
+# The same, for a master that runs inside this process.
+_LOCAL_DEFAULTS = {
+    "spark.ui.enabled": "false",
+    # A host name that does not resolve (a laptop on the move) must not keep Spark from starting.
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    # Spark's 200 and Delta's 50 are made for clusters: as tasks of a few rows each they only cost time here.
+    "spark.databricks.delta.snapshotPartitions": "2",
+}
+
+
+def spark_session(app_name: str, *, master: str | None = None, conf: Mapping[str, str] = _NO_CONF) -> SparkSession:
+    """Returns the running Spark session, or starts one.
+
+    Args:
+        app_name: shown in Spark's own user interface.
+        master: a Spark master URL; by default what ``spark-submit`` was given, else all cores of this machine. Plain
+            ``local[N]`` becomes ``local[N,4]``: without the 4, Spark tries a task only once.
+        conf: settings that overrule all others.
+
+    Raises:
+        CortexError: Java is missing or too old, Delta's jars cannot be fetched, or a JVM that somebody else started
+            has no Delta Lake in it.
+    """
+    # Workers must run the Python that has this package, not the first one on the path.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    logging.getLogger("DataFrameQueryContextLogger").setLevel(logging.CRITICAL)
+
+    if not _jvm_is_running():
+        check_java()
+        _start_jvm(conf)
+    SparkContext._ensure_initialized()
+    if SparkContext._active_spark_context is None:
+        given = dict(SparkConf().getAll())
+        settings = given | dict(conf)
+        wanted_master = _with_retries(master or settings.get("spark.master", "local[*]"))
+        defaults = _DEFAULTS | (_local_defaults() if wanted_master.startswith("local") else {})
+        settings = defaults | settings
+        settings["spark.master"] = wanted_master
+        settings["spark.sql.extensions"] = _with_delta(settings.get("spark.sql.extensions", ""))
+    else:
+        settings = dict(conf)
+    _check_delta()
+    builder = SparkSession.builder.appName(app_name)
+    for key, value in settings.items():
+        builder = builder.config(key, value)
+    return builder.getOrCreate()
+
+
+def _jvm_is_running() -> bool:
+    """True under spark-submit, and where a session was started before."""
+    return "PYSPARK_GATEWAY_PORT" in os.environ or SparkContext._gateway is not None
+
+
+def _start_jvm(conf: Mapping[str, str]) -> None:
+    # What a JVM can only be given before it starts. The environment ranks below a user's spark-defaults.conf.
+    os.environ.setdefault("SPARK_DRIVER_MEMORY", "2g")
+    logs = Path(__file__).with_name("log4j2.properties")
+    launch = {
+        # The commands draw a progress line of their own; spark-submit would switch this one on for us.
+        "spark.ui.showConsoleProgress": "false",
+        "spark.driver.defaultJavaOptions": f"-Dlog4j2.configurationFile={logs.as_uri()}",
+        "spark.jars": ",".join(map(str, delta_jars(conf.get("spark.jars.ivySettings")))),
+    }
+    launch_conf = SparkConf(loadDefaults=False)
+    launch_conf.setAll(list((launch | dict(conf)).items()))
+    with _stderr_without_noise() as stderr:
+        gateway = launch_gateway(launch_conf, {"stderr": stderr})  # type: ignore[no-untyped-call]
+    SparkContext._ensure_initialized(gateway=gateway)
+
+
+def _stderr_without_noise() -> IO[bytes]:
+    """Returns a pipe whose lines come out at our standard error, less one."""
+    read_end, write_end = os.pipe()
+
+    def copy() -> None:
+        with os.fdopen(read_end, "rb") as lines:
+            for line in lines:
+                # Spark asks for this module itself, and the JVM has no switch that keeps it quiet.
+                if not line.startswith(b"WARNING: Using incubator modules"):
+                    os.write(2, line)
+
+    threading.Thread(target=copy, name="jvm-stderr", daemon=True).start()
+    return os.fdopen(write_end, "wb")
+
+
+def _local_defaults() -> dict[str, str]:
+    # The JVM knows the cores that a container or an affinity mask leaves us.
+    assert SparkContext._jvm is not None
+    cores = SparkContext._jvm.java.lang.Runtime.getRuntime().availableProcessors()
+    # Spark makes this folder at its start, by default in whatever folder the command was called.
+    scratch = tempfile.mkdtemp(prefix="spark-warehouse-")
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    return _LOCAL_DEFAULTS | {
+        "spark.sql.shuffle.partitions": str(2 * cores),
+        "spark.sql.warehouse.dir": scratch,
+    }
+
+
+def _with_retries(master: str) -> str:
+    """Gives a local master four tries per task, as every other master has.
+
+    >>> [_with_retries(m) for m in ("local", "local[2]", "local[*]", "local[2,1]", "spark://host:7077")]
+    ['local[1,4]', 'local[2,4]', 'local[*,4]', 'local[2,1]', 'spark://host:7077']
+    """
+    if master == "local":
+        return "local[1,4]"
+    return re.sub(r"^local\[(\d+|\*)\]$", r"local[\1,4]", master)
+
+
+def _with_delta(extensions: str) -> str:
+    names = [name for name in extensions.split(",") if name]
+    return ",".join(names if DELTA_EXTENSION in names else [*names, DELTA_EXTENSION])
+
+
+def _check_delta() -> None:
+    jvm = SparkContext._jvm
+    assert jvm is not None
+    loader = jvm.java.lang.Thread.currentThread().getContextClassLoader()
+    try:
+        jvm.java.lang.Class.forName(DELTA_EXTENSION, False, loader)
+    except Py4JJavaError as error:
+        raise CortexError(
+            "this Spark was started without Delta Lake: start it with"
+            f" --properties-file conf/local.conf (or another of conf/), or with --packages {DELTA_PACKAGE}."
+        ) from error

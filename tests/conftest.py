@@ -1,0 +1,38 @@
+"""Fixtures that all tests share: the test material, one Spark session, an empty warehouse folder."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from cortex_spark.session import spark_session
+
+SHARED = Path(os.environ.get("CORTEX_SHARED") or Path(__file__).parents[2] / "shared")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of test material: real crawl files, photographs, detectors."""
+    if not (SHARED / "README.md").is_file():
+        reason = f"no test material at {SHARED} (CORTEX_SHARED names another place)"
+        # CI without it would be green about things it never looked at.
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """One session for the whole run: two cores, four tries per task."""
+    session = spark_session("tests", master="local[2,4]")
+    yield session
+    session.stop()
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> Path:
+    """A folder for a warehouse that is not there yet."""
+    return tmp_path / "warehouse"
