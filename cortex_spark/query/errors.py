@@ -1,0 +1,30 @@
+"""What is wrong with a query, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import SequenceMatcher
+
+from cortex_spark.errors import CortexError
+
+
+class QueryError(CortexError):
+    """A query that cannot be answered; ``place`` is the way to the culprit, as ``object_analysis.$elemMatch.$foo``."""
+
+    def __init__(self, place: str, problem: str) -> None:
+        super().__init__(f"{place}: {problem}" if place else problem)
+        self.place = place
+
+
+def inside(place: str, name: str) -> str:
+    """The place of ``name`` inside ``place``."""
+    return f"{place}.{name}" if place else name
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """The name among ``valid`` that looks most like ``name``.
+
+    >>> nearest("$gte=", ["$gt", "$gte", "$lte"])
+    '$gte'
+    """
+    return max(valid, key=lambda other: SequenceMatcher(None, name.lower(), other.lower()).ratio())

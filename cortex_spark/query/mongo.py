@@ -1,0 +1,45 @@
+"""A MongoDB filter as a Spark column."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import Column
+
+from cortex_spark.query.normalise import normalise
+from cortex_spark.query.parse import parse
+from cortex_spark.query.spark import to_column
+from cortex_spark.query.tree import Tree
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query in normal form, and what its author should know of it."""
+
+    tree: Tree
+    warnings: tuple[str, ...]
+
+    @property
+    def column(self) -> Column:
+        """The predicate; a Spark session must be running."""
+        return to_column(self.tree)
+
+
+def compile_query(query: str | Mapping[str, Any]) -> Query:
+    """Parse and normalise a filter.
+
+    Raises:
+        QueryError: with the place of what is wrong or not supported.
+    """
+    return Query(*normalise(parse(query)))
+
+
+def mongo(query: str | Mapping[str, Any]) -> Column:
+    """A MongoDB filter over the columns of ``samples``, true or false for every row: ``samples.filter(mongo({...}))``.
+
+    Raises:
+        QueryError: with the place of what is wrong or not supported.
+    """
+    return compile_query(query).column

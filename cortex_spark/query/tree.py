@@ -1,0 +1,174 @@
+"""The tree of a query: as it was written, and in the normal form that back ends translate.
+
+Normal form: ``And`` and ``Or`` over primitives. No ``Not`` is left; each primitive has a negated form that is its
+exact complement, true where the positive form is false for want of a value. Literals have the type of what they are
+compared with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from pyspark.sql.types import DataType
+
+Comparison: TypeAlias = Literal["eq", "gt", "gte", "lt", "lte"]
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A date as MongoDB has it: whole milliseconds since 1970, UTC."""
+
+    millis: int
+
+
+Value: TypeAlias = bool | int | float | str | Moment | None
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """What a condition is about: a field of the document or array element at hand, or (``name`` None) that element."""
+
+    name: str | None
+    kind: DataType
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    """All of the children; of none, true."""
+
+    children: tuple[Tree, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    """Some of the children; of none, false."""
+
+    children: tuple[Tree, ...]
+
+
+# As written only.
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """The complement of the child."""
+
+    child: Tree
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """A comparison with a literal of whatever type."""
+
+    operand: Operand
+    comparison: Comparison
+    value: Value
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class In:
+    """Equal to one of the literals."""
+
+    operand: Operand
+    values: tuple[Value, ...]
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exists:
+    """There, be it null."""
+
+    operand: Operand
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """An array of so many elements."""
+
+    operand: Operand
+    size: int
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class ElemMatch:
+    """Some element matches ``child``; with ``documents``, only elements that are objects or arrays are looked at."""
+
+    operand: Operand
+    child: Tree
+    documents: bool
+
+
+# Primitives of the normal form. A null operand makes the positive form false and the negated one true, but for IsNull.
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """True, or false when ``negated``."""
+
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IsNull:
+    """A NULL column, a field that is missing or a null element."""
+
+    operand: Operand
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IsNan:
+    """Of doubles only."""
+
+    operand: Operand
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """A comparison with a literal of the operand's type; of times, in microseconds since 1970.
+
+    ``gt`` and ``gte`` of doubles come with a negated ``IsNan``: engines take NaN for the greatest number.
+    """
+
+    __test__ = False  # no test case, pytest
+
+    operand: Operand
+    comparison: Comparison
+    value: bool | int | float | str
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """Equal to one of at least two literals of the operand's type: integers, strings or booleans."""
+
+    operand: Operand
+    values: tuple[bool | int | str, ...]
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HasSize:
+    """An array of exactly so many elements."""
+
+    operand: Operand
+    size: int
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Some:
+    """An array with an element, null ones included, of which ``child`` is true."""
+
+    operand: Operand
+    child: Tree
+    negated: bool = False
+
+
+Written: TypeAlias = Compare | In | Exists | Size | ElemMatch
+Primitive: TypeAlias = Constant | IsNull | IsNan | Test | OneOf | HasSize | Some
+Tree: TypeAlias = And | Or | Not | Written | Primitive
