@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from test_wat import envelopes
 
+from cortex_spark import outcomes
 from cortex_spark.config import Settings
 from cortex_spark.demo import photos, pictures
 from cortex_spark.demo.server import Answer, Server
@@ -42,11 +43,12 @@ def test_a_few_hundred_pictures_on_several_hosts(demo_web: Web) -> None:
 
 
 def test_the_same_web_for_the_same_port_and_seed(demo_web: Web, demo_server: Server) -> None:
+    first = pictures.make()
+    pictures.make.cache_clear()
+    assert pictures.make() is not first
     again = build(demo_server.port)
     assert again.answers == demo_web.answers
     assert again.pages == demo_web.pages
-    other = build(demo_server.port, seed=1)
-    assert {file.sha256 for file in other.pictures.values()} != {file.sha256 for file in again.pictures.values()}
 
 
 def test_pictures_are_what_they_say(demo_web: Web) -> None:
@@ -85,7 +87,7 @@ def test_every_address_answers_as_it_should(demo_web: Web, demo_server: Server) 
     urls = [*demo_web.pictures, *demo_web.dirt]
     for url, fetched in zip(urls, fetch(*urls), strict=True):
         outcome = fetched.outcome
-        if fetched.body is not None:
+        if fetched.outcome == outcomes.OK and fetched.body is not None:
             try:
                 assert measure(fetched.body, max_pixels=100_000_000).hash == hashlib.sha256(fetched.body).hexdigest()
             except BadPictureError as error:
