@@ -1,0 +1,142 @@
+"""Addresses: what is fetched, and what identifies a picture.
+
+Two things are told apart. The *address* is what a browser would ask for: the reference as it stands on the page,
+resolved where it is relative. The *normalised* URL is used for nothing but ``_id``, so that one picture written in
+several ways is one row. Fetching a normalised URL would break addresses that are signed character by character.
+
+The rule (``URL_RULE``) is stored beside every ``_id`` it made. Version 1:
+
+1. The URL is parsed and written as the WHATWG URL Standard says (https://url.spec.whatwg.org, the library ``ada``):
+   scheme and host in lower case, host in Punycode, the scheme's own port dropped, ``.`` and ``..`` segments resolved,
+   tabs and line breaks removed, characters that cannot stand in a URL percent-encoded, an empty path made ``/``.
+2. The fragment is dropped: it never reaches the server.
+3. In the path, percent-encoded letters, digits and ``-._~`` are decoded and the other escapes written in upper case
+   (RFC 3986, 6.2.2). A path with a stray ``%`` is left as it is: decoding it could make a new escape.
+4. All else stays: the query with its order, its escapes and an empty ``?``, the scheme (http is not https), ``www.``,
+   a trailing dot or slash, letter case of path and query, user and password.
+
+It is conservative on purpose. Two addresses that it wrongly keeps apart cost a second download and a row, which the
+picture's hash reveals. Two that it wrongly joined would lose a picture, and nothing would ever tell.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Final, Literal, NamedTuple
+
+import ada_url
+
+#: Version of the rule that makes ``_id`` out of a URL.
+URL_RULE: Final = 1
+
+#: Characters; RFC 9110 asks servers to support 8,000, and what is longer is rarely an address.
+MAX_LENGTH: Final = 8000
+
+#: Why a reference is no address of a picture on the web.
+Fault = Literal["empty", "data_uri", "not_http", "bad_url"]
+
+
+class UrlError(ValueError):
+    """A reference that is no http(s) address; ``fault`` says why."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault)
+        self.fault: Fault = fault
+
+
+class Address(NamedTuple):
+    """Where a picture is: ``id`` (its row), ``url`` (as it is fetched) and ``host`` (lower case, without the port)."""
+
+    id: str
+    url: str
+    host: str
+
+
+_STRAY_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_ESCAPE: Final = re.compile(r"%[0-9A-Fa-f]{2}")
+_UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_HTTP: Final = ("http://", "https://")
+#: What the URL Standard strips from both ends: C0 controls and space.
+_BLANK: Final = "".join(map(chr, range(0x21)))
+
+
+def normalise(url: str) -> str:
+    """``url``, absolute, in the one form that ``URL_RULE`` gives it.
+
+    Raises:
+        UrlError: it is no absolute URL.
+
+    >>> normalise("HTTP://Example.com:80/a/../%7Ecat.jpg?b=2&a=%2f#top")
+    'http://example.com/~cat.jpg?b=2&a=%2f'
+    """
+    try:
+        return _canonical(ada_url.normalize_url(url))
+    except ValueError as error:
+        raise UrlError("bad_url") from error
+
+
+def image_id(url: str) -> str:
+    """The ``_id`` of the picture at ``url``: the first 32 hexadecimal digits of the sha256 of its normalised form.
+
+    Raises:
+        UrlError: it is no absolute URL.
+    """
+    return _digest(normalise(url))
+
+
+def address(reference: str, base: str | None = None) -> Address:
+    """The address that ``reference`` means on a page whose base URL is ``base``.
+
+    An absolute reference stays as it was written, less surrounding blanks; a relative one, or one with line breaks in
+    it, becomes what a browser would ask for.
+
+    Raises:
+        UrlError: ``reference`` is empty, a ``data:`` URI, of another scheme than http(s), or cannot be parsed.
+    """
+    reference = reference.strip(_BLANK)
+    if not reference:
+        raise UrlError("empty")
+    start = reference[:5].lower()
+    if start == "data:":
+        raise UrlError("data_uri")
+    if start != "http:" and start != "https" and _SCHEME.match(reference):
+        raise UrlError("not_http")
+    if len(reference) > MAX_LENGTH:
+        raise UrlError("bad_url")
+    try:
+        href: str = ada_url.normalize_url(reference) if base is None else ada_url.join_url(base, reference)
+    except ValueError as error:  # also a lone surrogate, which is no Unicode
+        raise UrlError("bad_url") from error
+    if not href.startswith(_HTTP):
+        raise UrlError("not_http")
+    as_written = reference.isprintable() and "\\" not in reference and reference[:8].lower().startswith(_HTTP)
+    return Address(_digest(_canonical(href)), reference if as_written else href, _host(href))
+
+
+def _canonical(href: str) -> str:
+    """The rest of the rule, for what the URL Standard's serialiser wrote."""
+    href = href.partition("#")[0]
+    if "%" not in href:
+        return href
+    path, mark, query = href.partition("?")
+    if not _STRAY_PERCENT.search(path):
+        path = _ESCAPE.sub(_unescape, path)
+    return path + mark + query
+
+
+def _unescape(escape: re.Match[str]) -> str:
+    character = chr(int(escape[0][1:], 16))
+    return character if character in _UNRESERVED else escape[0].upper()
+
+
+def _digest(normalised: str) -> str:
+    return hashlib.sha256(normalised.encode()).hexdigest()[:32]
+
+
+def _host(href: str) -> str:
+    authority = href.split("/", 3)[2].rpartition("@")[2]
+    if authority.startswith("["):
+        return authority.partition("]")[0] + "]"
+    return authority.partition(":")[0]
