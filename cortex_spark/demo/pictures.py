@@ -17,7 +17,9 @@ from cortex_spark.demo.photos import Pixels
 #: Files made of each photograph, by host: faces of a cat bear more repetition than frames of one film.
 _VARIANTS: Final = {"cats": 18, "coffee": 18, "people": 14, "garage": 11, "space": 5, "museum": 4, "street": 5}
 _SCENES: Final = {"stop sign": 8, "clock": 8, "traffic light": 5, "television": 6}
-_ON_TELEVISION: Final = ("chelsea", "boulevard", "astronaut", "coffee", "cyclist", "hopper")
+_ON_TELEVISION: Final = ("chelsea", "boulevard", "astronaut", "coffee", "cyclist", "luis")
+
+_WITH_WRITING: Final = ("stop sign", "clock", "faust", "astronaut")  # would look odd in a mirror
 
 _WIDTHS: Final = (160, 240, 320, 400, 480, 640, 800)  # pixels
 _PNG_WIDTH: Final = 400  # photographs as PNG are large: only up to this width
@@ -68,7 +70,7 @@ def _variant(host: str, subject: str, alt: str, index: int, pixels: Pixels, seed
     rng = np.random.default_rng([seed, index, *subject.encode()])
     if index:  # the first is the whole photograph
         pixels = _crop(pixels, rng)
-    if index % 2 and subject != "stop sign" and subject != "clock":  # mirrored writing would look odd
+    if index % 2 and subject not in _WITH_WRITING:
         pixels = pixels[:, ::-1]
     suffix, content_type = _FORMATS[int(rng.choice(len(_FORMATS), p=[share for *_, share in _FORMATS]))][:2]
     widths = [width for width in _WIDTHS if suffix != "png" or width <= _PNG_WIDTH]
