@@ -42,7 +42,7 @@ def publish(old: Host, good: Sequence[File], target: str) -> tuple[dict[str, Fil
     """
     jpeg = next(file for file in good if file.content_type == "image/jpeg")
     old.put("/img/moved.jpg", b"", "text/html", ("Location", target), status=302)
-    old.put("/spacer.gif", _SPACER, "image/gif")
+    old.put("/1x1.gif", _SPACER, "image/gif")
     whole = {
         old.file("/view?id=7&size=480", jpeg): jpeg,
         old.file("/img/größe einer tasse.jpg", good[1]): good[1],
@@ -56,7 +56,7 @@ def publish(old: Host, good: Sequence[File], target: str) -> tuple[dict[str, Fil
         old.put(
             "/img/page.jpg", b"<!DOCTYPE html><title>Log in</title><p>Please log in.", "image/jpeg"
         ): "not_an_image",
-        old.put("/img/drawing.svg", b'<svg xmlns="http://www.w3.org/2000/svg"/>', "image/svg+xml"): "not_an_image",
+        old.put("/drawing?id=3", b'<svg xmlns="http://www.w3.org/2000/svg"/>', "image/svg+xml"): "not_an_image",
         old.put("/img/bomb.png", _header_bomb(), "image/png"): "too_many_pixels",
         old.put("/img/empty.jpg", b"", "image/jpeg"): "empty",
         old.put("/img/loop.jpg", b"", "text/html", ("Location", "/img/loop.jpg"), status=301): "too_many_redirects",
@@ -65,13 +65,13 @@ def publish(old: Host, good: Sequence[File], target: str) -> tuple[dict[str, Fil
         old.put("/img/busy.jpg", b"", "text/plain", ("Retry-After", "3600"), status=503): "http_503",
         "http://gone.localhost:1/img/cat.jpg": "connection_error",
     }
-    spacer = '<img src="/spacer.gif" width="1" height="1" alt="">'
+    spacer = '<img src="/1x1.gif" width="1" height="1" alt="">'
     odd = "".join(
-        f'<tr><td background="/spacer.gif">{spacer}<img src="{escape(url)}" alt="Odd {i}"></td></tr>'
+        f'<tr><td background="/1x1.gif">{spacer}<img src="{escape(url)}" alt="Odd {i}"></td></tr>'
         for i, url in enumerate(dirt)
     )
     plain = f"""<html><head><title>Старая страница</title>
-<meta http-equiv="Content-Type" content="text/html; charset=windows-1251"></head><body background="/spacer.gif">
+<meta http-equiv="Content-Type" content="text/html; charset=windows-1251"></head><body background="/1x1.gif">
 <table>{odd}</table>
 <img src="view?id=7&amp;size=480" alt="Кот"> <IMG SRC='img/größe einer tasse.jpg' ALT="Чашка">
 <img src=img/unquoted.jpg>

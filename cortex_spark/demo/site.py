@@ -95,8 +95,8 @@ def _page(
 <h1>{escape(title)}</h1>
 <p>{text} <a href="/">Home</a> <a href="mailto:us@{host.domain}">Mail</a> <a href="javascript:void(0)">More</a></p>
 {shown}
-<img src="/icons/share-16x16.png" alt="Share">
-<img src="http://stats.{DOMAIN}:{host.port}/pixel.gif?page={number}" width="1" height="1" alt="">
+<img src="/favicon-32x32.png" alt="">
+<img src="http://stats.{DOMAIN}:{host.port}/pixel.gif?page={number}&amp;w=1&amp;h=1" width="1" height="1" alt="">
 <form action="/search" method="get"><input type="image" src="/icons/search.png" alt="Search"></form>
 </body></html>
 """
