@@ -23,7 +23,7 @@ def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
 
 def test_what_no_demo_made_is_not_deleted(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(CortexError, match="no demo has made it.*--warehouse"):
+    with pytest.raises(CortexError, match=r"no demo has made it.*--warehouse"):
         fresh_folder(str(tmp_path))
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
