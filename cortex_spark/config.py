@@ -22,18 +22,18 @@ class Settings(BaseSettings):
     #: Where a crawl's files are read from.
     crawl_base_url: str = "https://data.commoncrawl.org/"
     #: Requests to one host at a time, in one task (all URLs of a host are in one task).
-    host_connections: int = Field(4, ge=1)
+    host_connections: int = Field(default=4, ge=1)
     #: Requests at a time in one task.
-    connections: int = Field(64, ge=1)
+    connections: int = Field(default=64, ge=1)
     #: Seconds until a connection stands, and for the whole of a download with its redirects.
-    connect_timeout: float = Field(10.0, gt=0)
-    download_timeout: float = Field(60.0, gt=0)
+    connect_timeout: float = Field(default=10.0, gt=0)
+    download_timeout: float = Field(default=60.0, gt=0)
     #: Bytes after which a download is broken off.
-    max_bytes: int = Field(64 << 20, ge=1)
+    max_bytes: int = Field(default=64 << 20, ge=1)
     #: Pixels above which a picture is not decoded; the header tells before anything is.
-    max_pixels: int = Field(100_000_000, ge=1)
+    max_pixels: int = Field(default=100_000_000, ge=1)
     #: Seconds after which a decoder hangs.
-    decode_timeout: float = Field(30.0, gt=0)
+    decode_timeout: float = Field(default=30.0, gt=0)
 
     @field_validator("allow_private_hosts", mode="before")
     @classmethod

@@ -29,7 +29,9 @@ class Detections:
         """Check the shapes once, here."""
         count = len(self.xyxy)
         if self.xyxy.shape != (count, 4) or self.confidence.shape != (count,) or self.class_id.shape != (count,):
-            raise ValueError(f"shapes {self.xyxy.shape}, {self.confidence.shape}, {self.class_id.shape} do not belong together")
+            raise ValueError(
+                f"shapes {self.xyxy.shape}, {self.confidence.shape}, {self.class_id.shape} do not belong together"
+            )
 
     @classmethod
     def empty(cls) -> Self:

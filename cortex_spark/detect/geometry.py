@@ -72,4 +72,4 @@ def to_picture(xyxy: npt.NDArray[np.float32], prepared: Prepared) -> npt.NDArray
     left, top = prepared.pad
     width, height = prepared.size
     moved = (xyxy - np.array([left, top, left, top])) / prepared.scale
-    return np.clip(moved, 0, np.array([width, height, width, height])).astype(np.float32)
+    return np.asarray(np.clip(moved, 0, np.array([width, height, width, height])), np.float32)

@@ -32,6 +32,7 @@ _SHIPPED_FOLDER: Final = Path(__file__).parent / "shipped"
 _DEFAULT_IMGSZ: Final = (640, 640)
 
 Device = Literal["cpu", "cuda"]
+Runtime = Literal["openvino", "ultralytics"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Model:
     sha256: str  # of the weights as given: the .pt, the .onnx, or the OpenVINO .xml and .bin
     names: tuple[str, ...]  # class names by class id
     imgsz: tuple[int, int]  # input height and width in pixels
-    runtime: Literal["openvino", "ultralytics"]
+    runtime: Runtime
     entry: str  # the file to load
     files: Mapping[str, bytes] = field(repr=False)
     confidence: float = 0.25
@@ -53,7 +54,9 @@ class Model:
     def identity(self) -> str:
         """Weights and settings, without where the file lay: the same identity makes the same labels."""
         height, width = self.imgsz
-        return f"{self.sha256[:16]} {width}x{height} conf={self.confidence:g} iou={self.iou:g} max={self.max_detections}"
+        return (
+            f"{self.sha256[:16]} {width}x{height} conf={self.confidence:g} iou={self.iou:g} max={self.max_detections}"
+        )
 
     @property
     def annotator(self) -> dict[str, str]:
@@ -96,7 +99,9 @@ def resolve_model(
     if path.suffix == ".onnx":
         return _from_onnx(path, confidence, iou)
     if path.suffix not in ("", ".pt", ".yaml"):
-        raise CortexError(f"--model {name}: give a .pt, a .onnx, an OpenVINO folder, a name that Ultralytics knows, or 'shipped'")
+        raise CortexError(
+            f"--model {name}: give a .pt, a .onnx, an OpenVINO folder, a name that Ultralytics knows, or 'shipped'"
+        )
     return _from_ultralytics(name, path, device, confidence, iou, imgsz)
 
 
@@ -154,13 +159,9 @@ def _has_ultralytics() -> bool:
 
 
 def _from_folder(name: str, folder: Path, confidence: float, iou: float) -> Model:
-    networks = sorted(folder.glob("*.xml"))
-    if len(networks) != 1 or not networks[0].with_suffix(".bin").exists():
-        raise CortexError(f"--model {folder}: an OpenVINO folder has one .xml and its .bin, and a metadata.yaml beside them")
-    network, weights = networks[0], networks[0].with_suffix(".bin")
+    files = _network_files(folder)
     metadata = _yaml(folder / "metadata.yaml")
-    files = {path.name: path.read_bytes() for path in (network, weights)}
-    return _model(name, _sha256(*files.values()), metadata, network.name, files, confidence, iou)
+    return _model(name, _sha256(*files.values()), metadata, next(iter(files)), files, confidence, iou)
 
 
 def _from_onnx(path: Path, confidence: float, iou: float) -> Model:
@@ -185,7 +186,13 @@ def _onnx_metadata(path: Path) -> dict[str, Any]:
 
 
 def _model(
-    name: str, sha256: str, metadata: Mapping[str, Any], entry: str, files: Mapping[str, bytes], confidence: float, iou: float
+    name: str,
+    sha256: str,
+    metadata: Mapping[str, Any],
+    entry: str,
+    files: Mapping[str, bytes],
+    confidence: float,
+    iou: float,
 ) -> Model:
     if "names" not in metadata:
         raise CortexError(
@@ -222,12 +229,11 @@ def _sha256(*contents: bytes) -> str:
     return digest.hexdigest()
 
 
-def _from_ultralytics(
-    name: str, path: Path, device: Device, confidence: float, iou: float, imgsz: int | None
-) -> Model:
+def _from_ultralytics(name: str, path: Path, device: Device, confidence: float, iou: float, imgsz: int | None) -> Model:
     if not _has_ultralytics():
         raise CortexError(
-            f"--model {name}: PyTorch weights need Ultralytics: pip install 'cortex-spark[torch]', or use --model {SHIPPED}"
+            f"--model {name}: PyTorch weights need Ultralytics: pip install 'cortex-spark[torch]', "
+            f"or use --model {SHIPPED}"
         )
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     os.environ.setdefault("YOLO_VERBOSE", "false")
@@ -242,13 +248,20 @@ def _from_ultralytics(
         raise CortexError(f"--model {name}: not a model that Ultralytics can load: {error}") from error
     _check_task(name, str(yolo.task))
     side = imgsz or _trained_size(yolo)
-    common = {"names": _names(yolo.names), "imgsz": (side, side), "confidence": confidence, "iou": iou}
-    if device == "cuda":
-        return Model(weights.name, sha256, runtime="ultralytics", entry=weights.name, files={weights.name: content}, **common)
-    folder = _exported(weights, sha256, side)
-    entry = next(folder.glob("*.xml"))
-    files = {file.name: file.read_bytes() for file in (entry, entry.with_suffix(".bin"))}
-    return Model(weights.name, sha256, runtime="openvino", entry=entry.name, files=files, **common)
+    runtime: Runtime = "ultralytics" if device == "cuda" else "openvino"
+    files = {weights.name: content} if device == "cuda" else _network_files(_exported(weights, sha256, side))
+    entry = next(iter(files))
+    return Model(weights.name, sha256, _names(yolo.names), (side, side), runtime, entry, files, confidence, iou)
+
+
+def _network_files(folder: Path) -> dict[str, bytes]:
+    """The one network of an OpenVINO folder: its .xml first, then its .bin."""
+    networks = sorted(folder.glob("*.xml"))
+    if len(networks) != 1 or not networks[0].with_suffix(".bin").exists():
+        raise CortexError(
+            f"--model {folder}: an OpenVINO folder has one .xml and its .bin, and a metadata.yaml beside them"
+        )
+    return {path.name: path.read_bytes() for path in (networks[0], networks[0].with_suffix(".bin"))}
 
 
 def _trained_size(yolo: Any) -> int:

@@ -79,9 +79,7 @@ class OpenVINODetector:
     def _decode(self, output: np.ndarray[tuple[int, int], np.dtype[np.float32]], prepared: Prepared) -> Detections:
         model = self._model
         if self._end_to_end:
-            return decode_end_to_end(
-                output, prepared, confidence=model.confidence, max_detections=model.max_detections
-            )
+            return decode_end_to_end(output, prepared, confidence=model.confidence, max_detections=model.max_detections)
         return decode_yolo(
             output, prepared, confidence=model.confidence, iou=model.iou, max_detections=model.max_detections
         )

@@ -1,7 +1,7 @@
 """What a task has done so far, on local disk, for the attempt that follows when its process dies.
 
-A picture that crashes the decoder takes the whole Python worker with it. The retried task finds here what is finished (it is
-not fetched again) and what was being decoded at that moment (it is decoded in a child process).
+A picture that crashes the decoder takes the whole Python worker with it. The retried task finds here what is finished
+(it is not fetched again) and what was being decoded at that moment (it is decoded in a child process).
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ import threading
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
+from cortex_spark.engine.download import Row
 from cortex_spark.local import local_folder
 
 _STALE_SECONDS: Final = 7 * 86400.0
-
-Row = dict[str, Any]
 
 
 class Journal:
@@ -38,7 +37,7 @@ class Journal:
         good = 0
         try:
             while True:
-                key, row = pickle.load(self._file)  # noqa: S301 - our own file, in a folder only we can write
+                key, row = pickle.load(self._file)
                 good = self._file.tell()
                 if row is None:
                     self.suspects.add(key)

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 _T = TypeVar("_T")
 
 
-class Closed(Exception):  # noqa: N818 - an end, not an error
+class Closed(Exception):
     """Nothing more will come out of a queue."""
 
 
@@ -43,7 +43,7 @@ class WeightedQueue(Generic[_T]):
             self._changed.wait_for(lambda: self._closed or bool(self._items))
             if not self._items:
                 raise Closed
-            taken = []
+            taken: list[_T] = []
             while self._items and len(taken) < most:
                 item, weight = self._items.popleft()
                 self._weight -= weight

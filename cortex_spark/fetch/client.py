@@ -32,6 +32,7 @@ class Fetched:
 
     outcome: str
     body: bytes | None = None
+    size: int | None = None  # of the body in bytes
     detail: str | None = None
     status: int | None = None
     final_url: str | None = None
@@ -100,8 +101,8 @@ class Fetcher:
     ) -> None:
         """Download all ``urls`` (pairs of a key and a URL), few at a time from each host, and give each to ``sink``.
 
-        While ``sink`` waits, nothing new is begun in its place. What has not begun at ``until`` (monotonic seconds) ends
-        as ``deferred``.
+        While ``sink`` waits, nothing new is begun in its place. What has not begun at ``until`` (monotonic seconds)
+        ends as ``deferred``.
         """
         hosts: defaultdict[str, deque[tuple[_K, str]]] = defaultdict(deque)
         for key, url in urls:
@@ -169,6 +170,7 @@ class Fetcher:
         return Fetched(
             outcomes.OK if size else "empty",
             body=b"".join(chunks),
+            size=size,
             status=response.status,
             final_url=final_url,
             etag=headers.get("ETag"),

@@ -67,7 +67,12 @@ class GuardedResolver(AbstractResolver):
             # RFC 6761, 6.3: such names are loopback and never asked of a name server.
             found = [
                 ResolveResult(
-                    hostname=host, host="127.0.0.1", port=port, family=socket.AF_INET, proto=0, flags=socket.AI_NUMERICHOST
+                    hostname=host,
+                    host="127.0.0.1",
+                    port=port,
+                    family=socket.AF_INET,
+                    proto=0,
+                    flags=socket.AI_NUMERICHOST,
                 )
             ]
         else:

@@ -122,7 +122,8 @@ class Warehouse:
             except DeltaConcurrentModificationException as error:
                 if attempt == _MAX_TRIES:
                     raise CortexError(
-                        f"{self.root}: {attempt} commits in a row were overtaken by other writers; run fewer jobs at once"
+                        f"{self.root}: {attempt} commits in a row were overtaken by other writers; "
+                        "run fewer jobs at once"
                     ) from error
                 # Jitter parts the two that collided.
                 time.sleep(random.uniform(0.1, 0.5) * min(attempt, 6))

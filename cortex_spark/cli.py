@@ -1,0 +1,67 @@
+"""``cortex``: the command for people. Every command calls one function of the library; no logic lives here."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import click
+import typer
+
+from cortex_spark import __version__
+from cortex_spark.console import err, out
+from cortex_spark.engine.cli import label
+from cortex_spark.errors import CortexError
+
+app = typer.Typer(
+    name="cortex",
+    help="Turns the web's pictures into a labelled data set.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command()(label)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        out.print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def cortex(
+    debug: Annotated[bool, typer.Option("--debug", help="Show stack traces.")] = False,
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    """Turns the web's pictures into a labelled data set."""
+    if debug:
+        os.environ["CORTEX_DEBUG"] = "1"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; errors that a user can mend are one message without a stack trace.
+
+    Ends the process: 0 for success, 1 for an error, 2 for unusable arguments, 130 when interrupted.
+    """
+    try:
+        code = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        err.print("interrupted; the same command goes on where it stopped")
+        sys.exit(130)
+    except CortexError as error:
+        if os.environ.get("CORTEX_DEBUG"):
+            raise
+        err.print(f"[bold red]error:[/] {error}", soft_wrap=True)
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

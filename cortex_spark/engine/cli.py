@@ -1,0 +1,72 @@
+"""``cortex label``."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from cortex_spark.console import err, out
+
+
+def label(
+    warehouse: Annotated[str, typer.Option(metavar="DIR", help="Folder of the tables.")] = "warehouse",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|PATH",
+            help="'shipped', a .pt, a .onnx, an OpenVINO folder, or a name that Ultralytics knows. "
+            "A .pt is a pickle: loading one runs its code. "
+            "Default: Ultralytics' nano detector where that is installed, else the shipped one.",
+        ),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Label at most N URLs.")] = None,
+    retry: Annotated[
+        bool,
+        typer.Option(
+            "--retry", help="Try what failed for a passing reason (timeouts, 5xx) again now, not at its time."
+        ),
+    ] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on for ever: label what comes in.")] = False,
+    confidence: Annotated[float, typer.Option(min=0, max=1, help="Lowest confidence of a box.")] = 0.25,
+    iou: Annotated[
+        float, typer.Option(min=0, max=1, help="Overlap above which the less confident of two boxes goes.")
+    ] = 0.7,
+    imgsz: Annotated[
+        int | None, typer.Option(min=32, help="Input size of a .pt in pixels; default: as trained.")
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="URLs per batch; what a kill costs is one batch. Default: 2000 per core."
+        ),
+    ] = None,
+    host_cap: Annotated[int, typer.Option(min=1, metavar="N", help="URLs of one host per batch.")] = 500,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Download, measure and label everything in image_urls that is not labelled yet.
+
+    May be killed at any moment: the same command goes on where it stopped.
+    """
+    from cortex_spark.config import Settings
+    from cortex_spark.detect import resolve_model
+    from cortex_spark.engine.label import LabelJob
+    from cortex_spark.engine.pipeline import EngineConfig
+    from cortex_spark.engine.worker import spark_device
+    from cortex_spark.session import spark_session
+    from cortex_spark.table import Warehouse
+
+    settings = Settings()
+    spark = spark_session("cortex label")
+    device = spark_device(spark)
+    with err.status("resolving the model"):
+        resolved = resolve_model(model, device=device, confidence=confidence, iou=iou, imgsz=imgsz)
+    err.print(f"model: {resolved.describe()}")
+    config = EngineConfig(settings, warehouse, device=device)
+    job = LabelJob(Warehouse(spark, warehouse), resolved, config, batch_urls=batch, host_urls=host_cap)
+    report = job.run(limit=limit, retry=retry, follow=follow)
+    if as_json:
+        out.print_json(json.dumps(report.as_json()))
+    else:
+        out.print(report)

@@ -1,0 +1,92 @@
+"""The first stage: a task's URLs to bytes, from the web or from the warehouse's store."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from cortex_spark import outcomes
+from cortex_spark.config import Settings
+from cortex_spark.engine.queues import Closed, WeightedQueue
+from cortex_spark.fetch import Fetched, Fetcher
+from cortex_spark.sources import store
+
+Row = dict[str, Any]
+
+#: Downloaded bytes that wait for the next stage.
+WAITING_BYTES = 64 << 20
+
+
+async def download(
+    rows: Sequence[Row],
+    settings: Settings,
+    root: str,
+    sink: Callable[[Row, Fetched], Awaitable[None]],
+    seconds: float,
+) -> None:
+    """Fetch the ``url`` of each row and give the row to ``sink``; what has not begun after ``seconds`` is deferred."""
+    until = time.monotonic() + seconds
+    public = []
+    for row in rows:
+        if store.is_stored(row["url"]):
+            await sink(row, await asyncio.to_thread(_from_store, root, row["url"]))
+        else:
+            public.append((row, row["url"]))
+    async with Fetcher(settings) as fetcher:
+        await fetcher.fetch_all(public, sink, until=until)
+
+
+def into(queue: WeightedQueue[tuple[Row, Fetched]]) -> Callable[[Row, Fetched], Awaitable[None]]:
+    """A sink that waits while ``queue`` is full."""
+
+    async def sink(row: Row, fetched: Fetched) -> None:
+        weight = fetched.size or 0
+        if not queue.try_put((row, fetched), weight):
+            await asyncio.to_thread(queue.put, (row, fetched), weight)
+
+    return sink
+
+
+def fetch_same(rows: Sequence[Row], settings: Settings, root: str) -> Iterator[tuple[Row, Fetched]]:
+    """The bytes of pictures that were labelled before, in any order; ``rows`` have ``url`` and ``hash``.
+
+    Where the bytes have another sha256 by now the outcome is ``changed`` and there is no body.
+    """
+    queue: WeightedQueue[tuple[Row, Fetched]] = WeightedQueue(WAITING_BYTES)
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            asyncio.run(download(rows, settings, root, into(queue), float("inf")))
+        except BaseException as error:
+            failed.append(error)
+        finally:
+            queue.close()
+
+    threading.Thread(target=run, name="fetch", daemon=True).start()
+    try:
+        while True:
+            try:
+                ((row, fetched),) = queue.get()
+            except Closed:
+                break
+            if fetched.body is not None and hashlib.sha256(fetched.body).hexdigest() != row["hash"]:
+                fetched = replace(fetched, outcome="changed", body=None)
+            yield row, fetched
+    finally:
+        queue.close(discard=True)
+    if failed:
+        raise failed[0]
+
+
+def _from_store(root: str, url: str) -> Fetched:
+    try:
+        body = store.read(root, url)
+    except FileNotFoundError:
+        return Fetched("not_in_store", detail="the warehouse's store does not hold it")
+    return Fetched(outcomes.OK, body=body, size=len(body))

@@ -1,0 +1,226 @@
+"""The labelling job: plan, then batch by batch one append to ``attempts`` and one commit to ``samples``.
+
+The tables are the state. Killed at any moment and started again, the unfinished plan goes on; what has an outcome is
+not fetched again.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from pyspark import Broadcast
+from pyspark.sql import functions as F
+from rich.table import Table
+
+from cortex_spark.detect import Model
+from cortex_spark.engine.display import LabelDisplay, outcome_table
+from cortex_spark.engine.pipeline import EngineConfig
+from cortex_spark.engine.plan import Batching, in_batches, sorted_by_batch, url_states, wanted
+from cortex_spark.engine.progress import ProgressServer
+from cortex_spark.engine.runs import Run, Runs, claimed
+from cortex_spark.engine.worker import labeller
+from cortex_spark.errors import CortexError
+from cortex_spark.outcomes import OK
+from cortex_spark.schema import ATTEMPTS
+from cortex_spark.table import Warehouse
+from cortex_spark.table.samples import commit_samples
+
+#: Seconds between two looks for new work with ``follow``.
+_FOLLOW_SECONDS: Final = 10.0
+_PLAN_TRIES: Final = 10
+
+
+@dataclass
+class LabelReport:
+    """What a job did, and where every URL of the warehouse stands after it."""
+
+    model: str
+    runs: list[str] = field(default_factory=list)
+    urls: int = 0  # that went in
+    outcomes: Counter[str] = field(default_factory=Counter)  # that came out, of this job
+    added: int = 0  # rows of samples
+    seconds: float = 0.0  # of the batches, without Spark's start and planning
+    known: int = 0  # rows of image_urls
+    final: Counter[str] = field(default_factory=Counter)  # of all of them, by final outcome
+    waiting: int = 0  # of all of them: not tried yet, or to be tried again
+
+    @property
+    def rate(self) -> float:
+        """URLs per second."""
+        return self.urls / self.seconds if self.seconds else 0.0
+
+    def as_json(self) -> dict[str, object]:
+        """For machines."""
+        return {
+            "model": self.model,
+            "runs": self.runs,
+            "urls": self.urls,
+            "outcomes": dict(self.outcomes),
+            "samples_added": self.added,
+            "seconds": round(self.seconds, 3),
+            "urls_per_second": round(self.rate, 2),
+            "known": self.known,
+            "final": dict(self.final),
+            "waiting": self.waiting,
+        }
+
+    def __rich__(self) -> Table:
+        return outcome_table(
+            self.outcomes,
+            self.final,
+            f"{self.urls:,} URLs in, {sum(self.outcomes.values()):,} outcomes, {self.added:,} samples added, "
+            f"{self.rate:.1f} URLs/s\n"
+            f"warehouse: {self.known:,} URLs = {sum(self.final.values()):,} final + {self.waiting:,} waiting",
+        )
+
+
+class LabelJob:
+    """Labels what is in ``image_urls`` and not labelled yet by ``model``."""
+
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        model: Model,
+        config: EngineConfig,
+        *,
+        batch_urls: int | None = None,
+        host_urls: int = 500,
+        show: bool = True,
+    ) -> None:
+        context = warehouse.spark.sparkContext
+        tasks = context.defaultParallelism
+        self._warehouse = warehouse
+        self._model = model
+        self._config = config
+        self._batching = Batching(tasks, batch_urls or 2000 * tasks, host_urls)
+        self._runs = Runs(warehouse)
+        self._broadcast: Broadcast[Model] = context.broadcast(model)
+        self._show = show
+        self._report = LabelReport(model.identity)
+
+    def run(self, *, limit: int | None = None, retry: bool = False, follow: bool = False) -> LabelReport:
+        """Work off what is wanted; with ``follow``, for ever.
+
+        Unfinished runs of processes that are gone come first; ``limit`` counts their URLs, too. Raises CortexError if
+        not every URL that went in came out.
+        """
+        host = self._warehouse.spark.conf.get("spark.driver.bindAddress", None) or self._warehouse.spark.conf.get(
+            "spark.driver.host", "127.0.0.1"
+        )
+        with ProgressServer(str(host)) as progress, LabelDisplay(progress, show=self._show) as display:
+            while True:
+                for run in self._take_over():
+                    display.say(f"run {run.run} was left unfinished by {run.owner}: going on with it")
+                    self._work(run.run, run.events, progress, display)
+                left = None if limit is None else limit - self._report.urls
+                run_id = self._plan(left, retry, display) if left is None or left > 0 else None
+                if run_id is not None:
+                    self._work(run_id, 1, progress, display)
+                if not follow:
+                    break
+                if run_id is None:
+                    time.sleep(_FOLLOW_SECONDS)
+        return self._accounted()
+
+    def _take_over(self) -> list[Run]:
+        """Runs whose owner is gone: ours now, or closed if they are another model's (its next job plans anew)."""
+        mine = []
+        for run in self._runs.open():
+            if run.alive:
+                continue
+            if run.model != self._model.identity:
+                self._runs.record(run.run, "closed", model=run.model, number=run.events + 1)
+            elif self._runs.record(run.run, "taken_over", model=run.model, number=run.events + 1, urls=run.urls):
+                mine.append(Run(run.run, run.model, run.owner, run.events + 1, run.urls, True))
+        return mine
+
+    def _plan(self, limit: int | None, retry: bool, display: LabelDisplay) -> str | None:
+        """Write down the next run; None if nothing is wanted."""
+        warehouse = self._warehouse
+        display.phase("planning")
+        for _ in range(_PLAN_TRIES):
+            version = warehouse.version(
+                "plans"
+            )  # what is planned after this is not in our claims, and makes our commit fail
+            others = [run for run in self._runs.open() if run.alive]
+            states = url_states(warehouse, self._model.identity, retry=retry)
+            rows = wanted(states, claimed(warehouse, others), limit)
+            urls = rows.count()
+            if urls == 0:
+                for other in others:
+                    display.say(f"run {other.run} of {other.owner} is at work on URLs of its own")
+                return None
+            run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+            self._runs.record(run, "open", model=self._model.identity, number=1, urls=urls)
+            plan = sorted_by_batch(in_batches(rows, self._batching, run), urls)
+            warehouse.append_once(plan, "plans", app_id="plan", version=version + 1)
+            if warehouse.read("plans").where(F.col("run") == run).limit(1).count():
+                return run
+            # Another job planned at the same moment: its URLs are not ours.
+            self._runs.record(run, "closed", model=self._model.identity, number=2)
+        raise CortexError(f"{warehouse.root}: {_PLAN_TRIES} other jobs in a row planned first; start this one again")
+
+    def _work(self, run: str, events: int, progress: ProgressServer, display: LabelDisplay) -> None:
+        """Do the batches of ``run`` that are not done, and bring what is done into ``samples``."""
+        plan = self._warehouse.read("plans").where(F.col("run") == run)
+        sizes = {row["batch"]: row["count"] for row in plan.groupBy("batch").count().collect()}
+        attempted = self._warehouse.read("attempts").where(F.col("run") == run)
+        done = sorted(row["batch"] for row in attempted.select("batch").distinct().collect())
+        if done:  # the process may have died between the two commits
+            self._report.added += commit_samples(self._warehouse, run, done)
+        left = sorted(set(sizes) - set(done))
+        display.begin(run, sum(sizes[batch] for batch in left), len(left))
+        self._report.runs.append(run)
+        for batch in left:
+            started = time.monotonic()
+            self._attempt(run, batch, progress, display)
+            outcomes = self._checked(run, batch, sizes[batch])
+            display.phase("committing")
+            self._report.added += commit_samples(self._warehouse, run, [batch])
+            self._report.urls += sizes[batch]
+            self._report.outcomes.update(outcomes)
+            self._report.seconds += time.monotonic() - started
+            display.batch_done(outcomes)
+        self._runs.record(run, "closed", model=self._model.identity, number=events + 1)
+
+    def _attempt(self, run: str, batch: int, progress: ProgressServer, display: LabelDisplay) -> None:
+        rows = self._warehouse.read("plans").where((F.col("run") == run) & (F.col("batch") == batch))
+        last = rows.agg(F.max("task")).first()
+        assert last is not None  # an aggregate has one row
+        # Nothing may shuffle after the engine: downloads differ from one try to the next.
+        attempts = rows.repartitionById(last[0] + 1, "task").mapInArrow(
+            labeller(self._broadcast, self._config, progress.address), ATTEMPTS
+        )
+        display.phase("labelling")
+        self._warehouse.append_once(attempts, "attempts", app_id=run, version=batch)
+
+    def _checked(self, run: str, batch: int, urls: int) -> Counter[str]:
+        """Outcomes of a batch; raises CortexError unless each URL has exactly one."""
+        attempts = self._warehouse.read("attempts").where((F.col("run") == run) & (F.col("batch") == batch))
+        rows = (
+            attempts.groupBy("outcome").agg(F.count("*").alias("rows"), F.count_distinct("_id").alias("ids")).collect()
+        )
+        outcomes = Counter({row["outcome"]: row["rows"] for row in rows})
+        if sum(outcomes.values()) != urls or sum(row["ids"] for row in rows) != urls:
+            raise CortexError(
+                f"run {run}, batch {batch}: {urls:,} URLs went in and {sum(outcomes.values()):,} outcomes came out; "
+                "what came out stands in the table 'attempts'"
+            )
+        return outcomes
+
+    def _accounted(self) -> LabelReport:
+        report = self._report
+        states = url_states(self._warehouse, self._model.identity).groupBy("outcome").count().collect()
+        report.final = Counter({row["outcome"]: row["count"] for row in states if row["outcome"] is not None})
+        report.waiting = sum(row["count"] for row in states if row["outcome"] is None)
+        report.known = self._warehouse.read("image_urls").count()
+        samples = self._warehouse.read("samples").count()
+        labelled = report.final[OK]
+        if samples < labelled:
+            raise CortexError(f"{labelled:,} URLs are labelled and 'samples' has {samples:,} rows")
+        return report

@@ -1,0 +1,81 @@
+"""The engine as a function of Spark SQL, for people who label a column of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pandas as pd
+from pyspark import TaskContext
+from pyspark.sql import SparkSession
+from pyspark.sql.pandas.functions import pandas_udf
+from pyspark.sql.types import StringType, StructField, StructType
+
+from cortex_spark.detect import Model
+from cortex_spark.engine.download import Row
+from cortex_spark.engine.journal import Journal
+from cortex_spark.engine.pipeline import EngineConfig, Pipeline
+from cortex_spark.engine.worker import attempt_number, on_device
+from cortex_spark.schema import PLANS, SAMPLE
+from cortex_spark.sources.urls import image_id
+
+_FIELDS: Final = (
+    "width",
+    "height",
+    "hash",
+    "format",
+    "bytes",
+    "histogram",
+    "object_analysis",
+    "annotators",
+)
+
+#: What ``analyze`` returns: how the attempt ended, and what was found (NULL unless ``outcome`` is ``ok``).
+ANALYSIS: Final = StructType(
+    [StructField("outcome", StringType()), StructField("detail", StringType()), *(SAMPLE[name] for name in _FIELDS)]
+)
+
+
+def register_analyze(spark: SparkSession, model: Model, config: EngineConfig, name: str = "analyze") -> None:
+    """Make ``name(url)`` known to Spark SQL: it downloads and labels the picture at ``url``; NULL in, NULL out.
+
+    Downloads differ from one try to the next, so the function is not deterministic: each mention of it in a query is a
+    download of its own. Name its result once and take the fields from that::
+
+        SELECT url, a.width, a.object_analysis FROM (SELECT url, analyze(url) AS a FROM links)
+    """
+    shipped = spark.sparkContext.broadcast(model)
+
+    def analyze(columns: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
+        context = TaskContext.get()
+        assert context is not None  # Spark calls this in tasks only
+        # One file per task and column batch: a retried task gets the same batches in the same order.
+        task = f"udf-{context.getLocalProperty('spark.app.id') or context.taskAttemptId()}-{context.stageId()}"
+        for number, urls in enumerate(columns):
+            with Journal(f"{task}-{context.partitionId()}-{number}") as journal:
+                pipeline = Pipeline(on_device(config), shipped.value, journal, attempt_number())
+                yield _frame(urls, pipeline)
+                journal.remove()
+
+    # Spark reads from the type hints what kind of function this is; its own stubs want it said twice.
+    function = pandas_udf(analyze, ANALYSIS)  # type: ignore[call-overload]
+    spark.udf.register(name, function.asNondeterministic())
+
+
+def _frame(urls: pd.Series, pipeline: Pipeline) -> pd.DataFrame:
+    blank = dict.fromkeys(PLANS.names)
+    rows: list[Row] = [
+        {**blank, "_id": image_id(url), "url": url, "tries": 0}
+        for url in dict.fromkeys(url for url in urls if url is not None)  # each once
+    ]
+    found: dict[str, dict[str, Any]] = {}
+    by_id = {row["_id"]: row["url"] for row in rows}
+    for attempt in pipeline.run(rows):
+        sample = attempt["sample"] or {}
+        found[by_id[attempt["_id"]]] = {
+            "outcome": attempt["outcome"],
+            "detail": attempt["detail"],
+            **{field: sample.get(field) for field in _FIELDS},
+        }
+    nothing = dict.fromkeys(ANALYSIS.names)
+    return pd.DataFrame([found.get(url, nothing) for url in urls], columns=ANALYSIS.names)

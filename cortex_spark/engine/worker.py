@@ -1,0 +1,73 @@
+"""The engine as Spark runs it: an Arrow iterator over the rows of one task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Final
+
+import pyarrow as pa
+from pyspark import Broadcast, TaskContext
+from pyspark.sql import SparkSession
+from pyspark.sql.pandas.types import to_arrow_schema
+
+from cortex_spark.detect import Model
+from cortex_spark.detect.models import Device
+from cortex_spark.engine.download import Row
+from cortex_spark.engine.journal import Journal
+from cortex_spark.engine.pipeline import EngineConfig, Pipeline
+from cortex_spark.engine.progress import Address, ProgressClient
+from cortex_spark.schema import ATTEMPTS
+
+#: Rows that go back to Spark at once: few, so that a task's first row does not wait for its last.
+_BATCH_ROWS: Final = 128
+
+ArrowIterator = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+
+ATTEMPTS_ARROW: Final[pa.Schema] = to_arrow_schema(ATTEMPTS, timezone="UTC")
+
+
+def labeller(model: Broadcast[Model], config: EngineConfig, progress: Address | None) -> ArrowIterator:
+    """The function for ``mapInArrow`` over the plan's rows of one batch: rows of PLANS in, rows of ATTEMPTS out."""
+
+    def label(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        rows: list[Row] = [row for batch in batches for row in batch.to_pylist()]
+        if not rows:
+            return
+        first = rows[0]
+        with Journal(f"{first['run']}-{first['batch']}-{first['task']}") as journal:
+            pipeline = Pipeline(on_device(config), model.value, journal, attempt_number())
+            told = ProgressClient(progress)
+            finished: list[Row] = []
+            for row in pipeline.run(rows):
+                told.add(row["outcome"])
+                finished.append(row)
+                if len(finished) == _BATCH_ROWS:
+                    yield pa.RecordBatch.from_pylist(finished, schema=ATTEMPTS_ARROW)
+                    finished = []
+            told.close()
+            if finished:
+                yield pa.RecordBatch.from_pylist(finished, schema=ATTEMPTS_ARROW)
+            journal.remove()
+
+    return label
+
+
+def attempt_number() -> int:
+    """How often this task was tried before; 0 outside of Spark."""
+    context = TaskContext.get()
+    return context.attemptNumber() if context is not None else 0
+
+
+def on_device(config: EngineConfig) -> EngineConfig:
+    """``config`` with the GPU that Spark gave to this task, where it runs on GPUs."""
+    if config.device != "cuda":
+        return config
+    context = TaskContext.get()
+    gpus = context.resources().get("gpu") if context is not None else None
+    return replace(config, device=f"cuda:{gpus.addresses[0]}" if gpus else "cuda:0")
+
+
+def spark_device(spark: SparkSession) -> Device:
+    """Where this session's tasks run their detector: on GPUs if Spark hands some out to tasks, else on CPUs."""
+    return "cuda" if float(spark.conf.get("spark.task.resource.gpu.amount", "0") or 0) > 0 else "cpu"

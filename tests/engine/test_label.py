@@ -1,0 +1,237 @@
+"""The labelling job: real Spark, real Delta tables, a real web, a real detector."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from cortex_spark.config import Settings
+from cortex_spark.demo.server import Answer, Server
+from cortex_spark.detect import Model, resolve_model
+from cortex_spark.engine.label import LabelJob, LabelReport
+from cortex_spark.engine.pipeline import EngineConfig
+from cortex_spark.engine.udf import register_analyze
+from cortex_spark.schema import SAMPLES
+from cortex_spark.sources import store
+from cortex_spark.sources.urls import image_id
+from cortex_spark.table import Warehouse
+from tests.engine.planted import PlantedDecoder
+from tests.web import JPEG, discover, photographs, urls
+
+SETTINGS = Settings(allow_private_hosts=("*.localhost",), decode_timeout=3.0)
+
+
+@pytest.fixture(scope="module")
+def model(shared: Path) -> Model:
+    return resolve_model(str(shared / "models" / "yolo11n_int8_openvino_model"))
+
+
+@pytest.fixture
+def web() -> Iterator[Server]:
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture
+def tables(spark: SparkSession, warehouse: Path) -> Warehouse:
+    return Warehouse(spark, str(warehouse))
+
+
+def job(tables: Warehouse, model: Model, *, decode: PlantedDecoder | None = None, batch_urls: int = 100) -> LabelJob:
+    config = EngineConfig(SETTINGS, tables.root, decode=decode)
+    return LabelJob(tables, model, config, batch_urls=batch_urls, show=False)
+
+
+def ids(tables: Warehouse, table: str) -> list[str]:
+    return sorted(row["_id"] for row in tables.read(table).select("_id").collect())
+
+
+def test_urls_in_are_outcomes_and_waiting(tables: Warehouse, web: Server, shared: Path, model: Model) -> None:
+    answers = photographs(shared, 8) | {
+        ("h0.localhost", "/busy.jpg"): Answer(status=503),
+        ("h1.localhost", "/page.jpg"): Answer(b"<html>", JPEG),
+    }
+    web.publish(answers)
+    found = [*urls(web, answers), f"http://h2.localhost:{web.port}/gone.jpg"]
+    private = shared / "photos" / "images" / "train"
+    picture = next(private.glob("*.jpg"))
+    found.append(store.store_url(store.put(tables.root, picture)))
+    assert discover(tables.spark, tables, found) == 12
+    assert discover(tables.spark, tables, found) == 0
+
+    first = job(tables, model, batch_urls=4).run(limit=7)
+    assert (first.urls, first.known, sum(first.outcomes.values())) == (7, 12, 7)
+    assert sum(first.final.values()) + first.waiting == 12
+
+    second = job(tables, model).run()
+    assert second.urls == 5
+    assert first.outcomes + second.outcomes == {"ok": 9, "http_503": 1, "not_an_image": 1, "http_404": 1}
+    assert (second.final, second.waiting) == ({"ok": 9, "not_an_image": 1, "http_404": 1}, 1)
+    assert len(web.requests()) == 11  # each once; the private picture is on no server
+
+    third = job(tables, model).run()
+    assert third.urls == 0  # the busy server is left alone until its time
+    assert len(web.requests()) == 11
+    again = job(tables, model).run(retry=True)
+    assert (again.urls, again.outcomes) == (1, {"http_503": 1})
+
+    samples = tables.read("samples")
+    assert samples.schema.names == SAMPLES.names
+    assert samples.count() == samples.select("_id").distinct().count() == 9
+    attempts = {row["_id"]: row for row in tables.read("attempts").where("outcome = 'http_503'").collect()}
+    busy = attempts[image_id(f"http://h0.localhost:{web.port}/busy.jpg")]
+    assert busy["retry_at"] > busy["attempted_at"]
+    row = samples.where(F.col("url").startswith("cortex-store:")).first()
+    assert row is not None
+    assert row["hash"] == hashlib.sha256(picture.read_bytes()).hexdigest()
+    assert row["datetime"] == datetime(2026, 1, 1)
+
+
+def test_a_second_model_stands_behind_the_first(tables: Warehouse, web: Server, shared: Path, model: Model) -> None:
+    answers = photographs(shared, 4)
+    web.publish(answers)
+    found = urls(web, answers)
+    discover(tables.spark, tables, found)
+    job(tables, model).run()
+    before = {row["_id"]: row for row in tables.read("samples").collect()}
+
+    # The same weights with another floor are another annotator; one picture has changed on its server meanwhile.
+    other = resolve_model(str(shared / "models" / "yolo11n_int8_openvino_model"), confidence=0.6)
+    addresses = list(answers)
+    web.publish(answers | {addresses[0]: answers[addresses[1]]})
+    report = job(tables, other).run()
+    assert report.outcomes == {"ok": 3, "changed": 1}
+    assert job(tables, other).run().urls == 0
+    assert job(tables, model).run().urls == 0
+
+    changed = image_id(found[0])
+    for row in tables.read("samples").collect():
+        earlier = before[row["_id"]]
+        assert row["object_analysis"][0] == earlier["object_analysis"][0]
+        assert len(row["object_analysis"]) == len(row["annotators"]) == (1 if row["_id"] == changed else 2)
+        if row["_id"] != changed:
+            assert '"confidence": 0.6' in row["annotators"][1]["settings"]
+            assert all(box["confidence"] > 0.6 for box in row["object_analysis"][1])
+
+
+def test_a_picture_can_cost_one_row(tables: Warehouse, web: Server, shared: Path, model: Model) -> None:
+    answers = photographs(shared, 10, hosts=2)
+    web.publish(answers)
+    found = urls(web, answers)
+    discover(tables.spark, tables, found)
+    bodies = [hashlib.sha256(answer.body).hexdigest() for answer in answers.values()]
+    decode = PlantedDecoder({bodies[2]: "crash", bodies[4]: "hang", bodies[5]: "crash"})
+    report = job(tables, model, decode=decode).run()
+    assert report.outcomes == {"ok": 7, "decoder_crash": 2, "decoder_hang": 1}
+    outcomes = {row["_id"]: row["outcome"] for row in tables.read("attempts").collect()}
+    assert [outcomes[image_id(found[place])] for place in (2, 4, 5)] == [
+        "decoder_crash",
+        "decoder_hang",
+        "decoder_crash",
+    ]
+    # What was finished when a worker died is not fetched again: at most what was under way at each death.
+    assert all(len(web.requests(host, path)) <= 3 for host, path in answers)
+
+
+def test_two_jobs_at_once_double_nothing(tables: Warehouse, web: Server, shared: Path, model: Model) -> None:
+    answers = photographs(shared, 12)
+    web.publish(answers)
+    found = urls(web, answers)
+    discover(tables.spark, tables, found[:10])
+    reports: list[LabelReport] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            reports.append(job(tables, model, batch_urls=3).run(limit=6))
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    discover(tables.spark, tables, found)  # an extract beside them
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    last = job(tables, model).run()
+    assert sum(report.urls for report in reports) + last.urls == 12
+    for table in ("image_urls", "samples", "attempts", "plans"):
+        assert len(ids(tables, table)) == len(set(ids(tables, table))) == 12, table
+    assert len(web.requests()) == 12
+
+
+def test_a_run_of_a_dead_process_is_finished(tables: Warehouse, web: Server, shared: Path, model: Model) -> None:
+    answers = photographs(shared, 6)
+    web.publish(answers)
+    discover(tables.spark, tables, urls(web, answers))
+
+    class DiesAfterOneBatch(LabelJob):
+        def _checked(self, run: str, batch: int, urls: int) -> None:  # type: ignore[override]
+            raise KeyboardInterrupt
+
+    config = EngineConfig(SETTINGS, tables.root)
+    with pytest.raises(KeyboardInterrupt):
+        DiesAfterOneBatch(tables, model, config, batch_urls=2, show=False).run()
+    assert tables.read("samples").count() == 0
+    attempted = tables.read("attempts").count()
+    assert 0 < attempted < 6
+
+    # While its process lives the run is its own: another job does not touch its URLs.
+    assert job(tables, model).run().urls == 0
+    _bury(tables)
+    report = job(tables, model).run()
+    assert len(report.runs) == 1
+    assert report.urls == 6 - attempted
+    assert tables.read("samples").count() == 6
+    assert len(web.requests()) == 6
+
+
+def _bury(tables: Warehouse) -> None:
+    """Make this process's runs look like those of one that is gone."""
+    tables.delta("runs").update(set={"owner_started": "owner_started - 1000"})
+
+
+def test_udf_gives_the_same_as_the_job(tables: Warehouse, web: Server, shared: Path, model: Model) -> None:
+    answers = photographs(shared, 5)
+    web.publish(answers)
+    found = urls(web, answers)
+    discover(tables.spark, tables, found)
+    job(tables, model).run()
+    register_analyze(tables.spark, model, EngineConfig(SETTINGS, tables.root))
+    column = [*found, f"http://h0.localhost:{web.port}/none.jpg", None, found[0]]
+    tables.spark.createDataFrame([(url,) for url in column], "url string").createOrReplaceTempView("links")
+    rows = tables.spark.sql("SELECT url, a.* FROM (SELECT url, analyze(url) AS a FROM links)").collect()
+    samples = {row["url"]: row for row in tables.read("samples").collect()}
+    assert sorted(str(row["url"]) for row in rows) == sorted(map(str, column))
+    for row in rows:
+        if row["url"] is None:
+            assert row["outcome"] is None
+        elif row["url"].endswith("none.jpg"):
+            assert (row["outcome"], row["width"]) == ("http_404", None)
+        else:
+            sample = samples[row["url"]]
+            for name in ("width", "height", "hash", "format", "bytes", "histogram", "object_analysis", "annotators"):
+                assert row[name] == sample[name], name
+
+
+def test_waiting_urls_come_at_their_time(tables: Warehouse, web: Server, shared: Path, model: Model) -> None:
+    web.publish({("h.localhost", "/busy.jpg"): Answer(status=503, headers=(("Retry-After", "7200"),))})
+    discover(tables.spark, tables, [f"http://h.localhost:{web.port}/busy.jpg"])
+    job(tables, model).run()
+    attempt = tables.read("attempts").first()
+    assert attempt is not None
+    assert attempt["retry_at"] - attempt["attempted_at"] == timedelta(hours=2)
+    # Two hours later:
+    web.publish({("h.localhost", "/busy.jpg"): next(iter(photographs(shared, 1).values()))})
+    past = datetime.now(UTC) - timedelta(hours=3)
+    tables.delta("attempts").update(set={"retry_at": F.lit(past), "attempted_at": F.lit(past)})
+    report = job(tables, model).run()
+    assert (report.outcomes, report.waiting) == ({"ok": 1}, 0)
