@@ -1,4 +1,4 @@
-"""``cortex extract`` for spark-submit: WAT files into ```image_urls```."""
+"""``cortex extract`` for spark-submit: WAT files into ``image_urls``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""``cortex ingest`` for spark-submit: lists of URLs and folders of pictures into ```image_urls```."""
+"""``cortex ingest`` for spark-submit: lists of URLs and folders of pictures into ``image_urls``."""
 
 import sys
 

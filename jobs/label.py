@@ -1,4 +1,4 @@
-"""``cortex label`` for spark-submit: everything in ```image_urls``` that is not labelled yet."""
+"""``cortex label`` for spark-submit: everything in ``image_urls`` that is not labelled yet."""
 
 import sys
 
