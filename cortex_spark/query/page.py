@@ -50,7 +50,7 @@ def page(
         QueryError: the query is wrong or not supported.
         CortexError: the page, version, field or table does not exist.
     """
-    number = _page_number(page)
+    number = page_number(page)
     compiled = compile_query(query)
     columns = choose_fields(fields)
     samples, version = pinned(warehouse, version)
@@ -83,7 +83,12 @@ def pinned(warehouse: Warehouse, version: int | None = None) -> tuple[DataFrame,
         raise CortexError(f"version {version} of samples cannot be read any more, the newest is {newest}") from error
 
 
-def _page_number(page: int | str) -> int:
+def page_number(page: int | str) -> int:
+    """The number of a page, checked.
+
+    Raises:
+        CortexError: it is no number, or below 1.
+    """
     if isinstance(page, str) and re.fullmatch(r"[+-]?\d{1,18}", page, re.ASCII):
         page = int(page)
     if isinstance(page, bool) or not isinstance(page, int):

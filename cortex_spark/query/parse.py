@@ -34,55 +34,17 @@ from cortex_spark.schema import SAMPLES
 
 _COMPARISONS: Final[dict[str, Comparison]] = {"$eq": "eq", "$gt": "gt", "$gte": "gte", "$lt": "lt", "$lte": "lte"}
 _LOGICAL: Final = ("$and", "$or", "$nor")
-_NOT_YET: Final = frozenset(
-    # fmt: off
-    {
-        "$all",
-        "$bitsAllClear",
-        "$bitsAllSet",
-        "$bitsAnyClear",
-        "$bitsAnySet",
-        "$comment",
-        "$expr",
-        "$geoIntersects",
-        "$geoWithin",
-        "$jsonSchema",
-        "$mod",
-        "$near",
-        "$nearSphere",
-        "$options",
-        "$regex",
-        "$sampleRate",
-        "$text",
-        "$type",
-        "$where",
-    }
-    # fmt: on
-)
-_EXTENDED: Final = frozenset(
-    # fmt: off
-    {
-        "$binary",
-        "$code",
-        "$dbPointer",
-        "$id",
-        "$maxKey",
-        "$minKey",
-        "$numberDecimal",
-        "$numberDouble",
-        "$numberInt",
-        "$numberLong",
-        "$oid",
-        "$ref",
-        "$regularExpression",
-        "$scope",
-        "$symbol",
-        "$timestamp",
-        "$undefined",
-        "$uuid",
-    }
-    # fmt: on
-)
+# fmt: off
+_NOT_YET: Final = frozenset({
+    "$all", "$bitsAllClear", "$bitsAllSet", "$bitsAnyClear", "$bitsAnySet", "$comment", "$expr", "$geoIntersects",
+    "$geoWithin", "$jsonSchema", "$mod", "$near", "$nearSphere", "$options", "$regex", "$sampleRate", "$text",
+    "$type", "$where",
+})
+_EXTENDED: Final = frozenset({
+    "$binary", "$code", "$dbPointer", "$id", "$maxKey", "$minKey", "$numberDecimal", "$numberDouble", "$numberInt",
+    "$numberLong", "$oid", "$ref", "$regularExpression", "$scope", "$symbol", "$timestamp", "$undefined", "$uuid",
+})
+# fmt: on
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 #: Milliseconds since 1970 of the years 1 to 9999.
 _MILLIS: Final = range(-62_135_596_800_000, 253_402_300_800_000)

@@ -1,0 +1,200 @@
+"""Shards that are the same bytes whoever wrote them, and folders that never look complete when they are not."""
+
+import hashlib
+import json
+import random
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql.pandas.types import to_arrow_schema
+
+from cortex_spark.errors import CortexError
+from cortex_spark.export import export
+from cortex_spark.export.columns import choose_columns
+from cortex_spark.export.folder import Folder
+from cortex_spark.query import QueryError
+from cortex_spark.schema import SAMPLES
+from cortex_spark.table import Warehouse
+
+ROWS = 2_000
+FIRST = datetime(2023, 1, 4, 9, 58, 14, 82248, UTC)
+
+
+def make_row(number: int) -> dict[str, Any]:
+    dice = random.Random(number)
+    box = {"x1": 1, "y1": 2, "x2": 30, "y2": 40, "classname": dice.choice(["cat", "dog"]), "confidence": dice.random()}
+    return {
+        "_id": hashlib.sha256(str(number).encode()).hexdigest()[:32],
+        "url": f"http://a.example/{number}.jpg",
+        "datetime": FIRST + timedelta(microseconds=number),
+        "width": number,
+        "hash": hashlib.sha256(b"").hexdigest(),
+        "source": "private" if number % 10 == 0 else "commoncrawl",
+        "object_analysis": [[box] * dice.randint(0, 3)],
+        "histogram": [[number] * 32] * 3,
+        "bytes": None if number % 7 == 0 else 2**40 + number,
+    }
+
+
+@pytest.fixture(scope="module")
+def table(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    warehouse = Warehouse(spark, str(tmp_path_factory.mktemp("export") / "warehouse"))
+    rows = [make_row(number) for number in range(ROWS)]
+    frame = spark.createDataFrame(pa.Table.from_pylist(rows, to_arrow_schema(SAMPLES, timezone="UTC")))
+    warehouse.append_once(frame.repartition(3), "samples", app_id="test", version=0)
+    return warehouse
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_shards_and_manifest(table: Warehouse, tmp_path: Path) -> None:
+    """What lies there is what was asked for, in the order of _id, and as the manifest says."""
+    seen: list[tuple[int, int]] = []
+    query = '{"width": {"$gte": 500}}'
+    report = export(table, query, str(tmp_path / "out"), shard_rows=400, progress=lambda *now: seen.append(now))
+    expected = sorted(
+        (row for row in map(make_row, range(500, ROWS)) if row["source"] != "private"), key=lambda row: row["_id"]
+    )
+    assert (report.rows, report.shards, report.left_out) == (len(expected), 4, {"private": 150})
+    assert seen[-1] == (4, 4)
+
+    shards = [tmp_path / "out" / f"shard-{number:05d}.parquet" for number in range(4)]
+    tables = [pq.read_table(shard) for shard in shards]
+    assert [table.num_rows for table in tables] == [400, 400, 400, 150]
+    together = pa.concat_tables(tables)
+    assert together.schema.names == SAMPLES.names
+    assert together.schema.field("datetime").type == pa.timestamp("us", "UTC")
+    for found, row in zip(together.to_pylist(), expected, strict=True):
+        assert {name: value for name, value in found.items() if value is not None} == {
+            name: value for name, value in row.items() if value is not None
+        }
+
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["version"] == report.version == table.version("samples")
+    assert manifest["query"] == json.loads(query)
+    assert (manifest["rows"], manifest["left_out"]) == (len(expected), {"private": 150})
+    assert [field["name"] for field in manifest["schema"]] == SAMPLES.names
+    for said, shard in zip(manifest["shards"], shards, strict=True):
+        data = shard.read_bytes()
+        assert said["file"] == shard.name
+        assert (said["bytes"], said["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+    assert len(list((tmp_path / "out").iterdir())) == 5
+
+
+def test_same_bytes_from_other_partitions_and_batches(table: Warehouse, spark: SparkSession, tmp_path: Path) -> None:
+    """One core, small Arrow batches and other shuffles than the default change no byte, nor does a later commit."""
+    export(table, "{}", str(tmp_path / "a"), shard_rows=700, private=True)
+    settings = {
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "37",
+        "spark.sql.shuffle.partitions": "1",
+        "spark.sql.files.maxPartitionBytes": "4096",
+        "spark.sql.adaptive.enabled": "false",
+    }
+    before = {key: spark.conf.get(key) for key in settings}
+    version = table.version("samples")
+    late = make_row(ROWS + 1)
+    frame = spark.createDataFrame(pa.Table.from_pylist([late], to_arrow_schema(SAMPLES, timezone="UTC")))
+    table.append_once(frame, "samples", app_id="late", version=0)
+    try:
+        for key, value in settings.items():
+            spark.conf.set(key, value)
+        export(table, "{}", str(tmp_path / "b"), shard_rows=700, private=True, version=version)
+    finally:
+        for key, old in before.items():
+            spark.conf.set(key, str(old))
+    a, b = contents(tmp_path / "a"), contents(tmp_path / "b")
+    assert list(a) == ["manifest.json", "shard-00000.parquet", "shard-00001.parquet", "shard-00002.parquet"]
+    assert a == b
+
+
+def test_flat_columns_are_scalars(table: Warehouse, tmp_path: Path) -> None:
+    """Every type is one that petastorm 0.12 reads, no name begins with an underscore, nothing is lost."""
+    export(table, '{"width": {"$lt": 50}}', str(tmp_path / "out"), columns="flat", private=True)
+    flat = pq.read_table(tmp_path / "out" / "shard-00000.parquet")
+    scalars = {pa.string(), pa.int32(), pa.int64(), pa.float64(), pa.bool_(), pa.timestamp("us", "UTC")}
+    assert set(flat.schema.types) <= scalars
+    assert flat.schema.names[0] == "id"
+    assert not [name for name in flat.schema.names if name.startswith("_")]
+    boxes = {row["_id"]: row["object_analysis"] for row in map(make_row, range(50))}
+    assert {row["id"]: json.loads(row["object_analysis"]) for row in flat.to_pylist()} == boxes
+
+
+def test_nothing_matches(table: Warehouse, tmp_path: Path) -> None:
+    """An export of nothing is complete: a manifest without shards."""
+    report = export(table, '{"width": -1}', str(tmp_path / "out"))
+    assert (report.rows, report.shards, report.left_out) == (0, 0, {})
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["shards"] == []
+
+
+def test_killed_export_looks_incomplete(table: Warehouse, tmp_path: Path) -> None:
+    """A writer that dies in the middle leaves no shard and no manifest, and what a kill leaves is not in the way."""
+    out = tmp_path / "out"
+    out.mkdir()
+    left: list[str] = []
+
+    def die() -> None:
+        with Folder.at(str(out)).writing("shard-00000.parquet") as sink:
+            sink.write(b"half a shard")
+            left.extend(contents(out))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        die()
+    assert contents(out) == {}
+    assert len(left) == 1
+    assert left[0].startswith(".")
+    (out / left[0]).write_bytes(b"half a shard")  # as SIGKILL leaves it
+    (out / "shard-00007.parquet").write_bytes(b"of an earlier export")
+    with pytest.raises(CortexError, match="is not empty"):
+        export(table, '{"width": 1}', str(out))
+    export(table, '{"width": 1}', str(out), overwrite=True)
+    assert list(contents(out)) == ["manifest.json", "shard-00000.parquet"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_other_peoples_files_stay(table: Warehouse, tmp_path: Path, overwrite: bool) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    (tmp_path / "shard-00000.parquet").write_text("")
+    with pytest.raises(CortexError, match=r"is not empty|thesis\.tex"):
+        export(table, "{}", str(tmp_path), overwrite=overwrite)
+    assert list(contents(tmp_path)) == ["shard-00000.parquet", "thesis.tex"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"columns": "widht"}, "no column 'widht', the nearest is 'width'"),
+        ({"columns": ","}, "no columns are named"),
+        ({"shard_rows": 0}, "at least one row"),
+        ({"version": 99}, "no version 99, the newest is"),
+        ({"version": -1}, "no version -1"),
+        ({"query": '{"width": {"$foo": 1}}'}, "width.\\$foo: there is no operator"),
+    ],
+)
+def test_refused_before_anything_is_written(
+    table: Warehouse, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    arguments: dict[str, Any] = {"query": "{}", **options}
+    with pytest.raises((CortexError, QueryError), match=message):
+        export(table, out=str(tmp_path / "out"), **arguments)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names"),
+    [
+        ("width,_id,url", ["_id", "url", "width"]),
+        ("flat,width", ["id", "width"]),
+        ("all", SAMPLES.names),
+        ("all,flat", ["id", *SAMPLES.names[1:]]),
+    ],
+)
+def test_columns(wanted: str, names: list[str]) -> None:
+    assert choose_columns(wanted).schema.names == names

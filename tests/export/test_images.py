@@ -1,0 +1,70 @@
+"""Shards with the pictures' bytes, fetched again from a real server."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql.pandas.types import to_arrow_schema
+
+from cortex_spark.export import export
+from cortex_spark.schema import SAMPLES
+from cortex_spark.sources import store
+from cortex_spark.table import Warehouse
+
+PICTURES = {f"/{number}.jpg": bytes([number]) * (1000 + number) for number in range(8)}
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = PICTURES.get(self.path)
+        self.send_response(200 if body is not None else 404)
+        self.send_header("Content-Length", str(len(body or b"")))
+        self.end_headers()
+        self.wfile.write(body or b"")
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("CORTEX_ALLOW_PRIVATE_HOSTS", "*.localhost")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://pictures.localhost:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_same_pictures_or_none(spark: SparkSession, warehouse: Path, tmp_path: Path, web: str) -> None:
+    """Each row that comes has the bytes of its hash; what is gone or has changed is counted."""
+    (tmp_path / "secret.jpg").write_bytes(b"a private picture")
+    digest = store.put(str(warehouse), tmp_path / "secret.jpg")
+
+    def row(name: str, url: str, body: bytes, source: str = "public") -> dict[str, Any]:
+        return {"_id": name, "url": url, "hash": hashlib.sha256(body).hexdigest(), "source": source}
+
+    rows = [row(f"{number:032x}", f"{web}{path}", body) for number, (path, body) in enumerate(PICTURES.items())]
+    rows.append(row("a" * 32, f"{web}/0.jpg", b"as it was"))
+    rows.append(row("b" * 32, f"{web}/gone.jpg", b"gone"))
+    rows.append(row("c" * 32, store.store_url(digest), b"a private picture", "private"))
+    table = Warehouse(spark, str(warehouse))
+    frame = spark.createDataFrame(pa.Table.from_pylist(rows, to_arrow_schema(SAMPLES, timezone="UTC")))
+    table.append_once(frame, "samples", app_id="test", version=0)
+
+    report = export(table, "{}", str(tmp_path / "out"), shard_rows=6, with_bytes=True, private=True, columns="hash")
+    assert (report.rows, report.shards, report.left_out) == (9, 2, {"changed": 1, "http_404": 1})
+    found = pq.read_table(tmp_path / "out")
+    assert found.schema.names == ["_id", "hash", "image"]
+    assert found["_id"].to_pylist() == [*(f"{number:032x}" for number in range(8)), "c" * 32]
+    images: list[Any] = found["image"].to_pylist()
+    assert [hashlib.sha256(image).hexdigest() for image in images] == found["hash"].to_pylist()
