@@ -20,6 +20,7 @@ from cortex_spark.errors import CortexError
 
 _PREFIX: Final = "cortex-store:sha256/"
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
+_STORE: Final = "store"
 _CHUNK: Final = 1 << 20
 
 
@@ -42,7 +43,23 @@ def store_path(root: str, digest: str) -> Path:
     """
     if not _HASH.fullmatch(digest):
         raise ValueError(f"not a sha256: {digest!r}")
-    return _folder(root) / digest[:2] / digest[2:4] / digest
+    return local_path(root) / _STORE / digest[:2] / digest[2:4] / digest
+
+
+def local_path(root: str) -> Path:
+    """The folder that the warehouse ``root`` (a path, or a ``file:`` URL) is.
+
+    Raises:
+        CortexError: it is a bucket.
+    """
+    if root.startswith("file:"):
+        return Path(unquote(re.sub(r"^file:(//)?", "", root)))
+    if "://" in root:
+        raise CortexError(
+            f"{root}: the store of private pictures needs a warehouse in a folder (on a cluster: one that all machines"
+            " see), not in a bucket"
+        )
+    return Path(root)
 
 
 def put(root: str, path: Path) -> str:
@@ -50,7 +67,7 @@ def put(root: str, path: Path) -> str:
 
     A picture is there as a whole or not at all, whoever else puts the same one at the same time. Raises OSError.
     """
-    folder = _folder(root)
+    folder = local_path(root) / _STORE
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
     # Hashed and copied in one pass: a file that changes meanwhile still lies under the hash of what was copied.
@@ -80,14 +97,3 @@ def read(root: str, url: str) -> bytes:
         return store_path(root, url.removeprefix(_PREFIX)).read_bytes()
     except ValueError as error:
         raise FileNotFoundError(url) from error
-
-
-def _folder(root: str) -> Path:
-    if root.startswith("file:"):
-        root = unquote(re.sub(r"^file:(//)?", "", root))
-    elif "://" in root:
-        raise CortexError(
-            f"{root}: the store of private pictures needs a warehouse in a folder (on a cluster: one that all machines"
-            " see), not in a bucket"
-        )
-    return Path(root) / "store"

@@ -46,15 +46,22 @@ class UrlError(ValueError):
 
 
 class Address(NamedTuple):
-    """Where a picture is: ``id`` (its row), ``url`` (as it is fetched) and ``host`` (lower case, without the port)."""
+    """Where a picture is: ``id`` (its row), ``url`` (as it is fetched) and ``host`` (lower case, without the port).
+
+    A picture of the warehouse's own store has no host.
+    """
 
     id: str
     url: str
-    host: str
+    host: str | None
 
 
 _STRAY_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_ESCAPE: Final = re.compile(r"%[0-9A-Fa-f]{2}")
+#: Escapes that the rule changes: those with a letter in lower case, and those of ``-``, ``.``, digits, letters, ``_``,
+#: ``~``. Most URLs in other scripts than Latin are full of escapes that stay as they are.
+_CHANGING: Final = re.compile(
+    "%(?:[a-f][0-9A-Fa-f]|[0-9A-F][a-f]|2[DE]|3[0-9]|[46][1-9A-F]|5[0-9AF]|7[0-9AE])",
+)
 _UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _HTTP: Final = ("http://", "https://")
@@ -122,7 +129,7 @@ def _canonical(href: str) -> str:
         return href
     path, mark, query = href.partition("?")
     if not _STRAY_PERCENT.search(path):
-        path = _ESCAPE.sub(_unescape, path)
+        path = _CHANGING.sub(_unescape, path)
     return path + mark + query
 
 

@@ -1,0 +1,102 @@
+"""The one way by which discovered pictures get into ``image_urls``: stage, count, merge.
+
+What a source yields is written down once, as Parquet beside the tables, and both the counts and the merge read that.
+So a file is parsed (and downloaded) once, and a merge that lost a race against another job looks again at the same
+rows, as ``Warehouse.insert_new`` asks for.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from cortex_spark.schema import IMAGE_URLS
+from cortex_spark.sources.staged import FINDING, REFERENCE, STAGED, TALLY
+from cortex_spark.table import Warehouse
+
+#: Findings in a report; all are counted.
+_FINDINGS: Final = 1000
+#: Seconds after which a staging folder cannot belong to a job that still runs.
+_ABANDONED: Final = 7 * 24 * 3600
+
+
+class Finding(NamedTuple):
+    """Something wrong with an input: where (offset in bytes, or line), what, and an excerpt."""
+
+    file: str
+    position: int | None
+    reason: str
+    detail: str | None
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What became of staged rows."""
+
+    tally: Counter[str]
+    findings: list[Finding]
+    distinct: int  # pictures, by _id
+    new: int  # of them, those that image_urls did not have
+
+
+def land(warehouse: Warehouse, files: Sequence[str], stage: Callable[[str], None]) -> Landed:
+    """Let ``stage`` write rows of ``STAGED`` into a folder, and merge them into ``image_urls``.
+
+    Of several references to a picture the first counts, in the order of ``files`` and then of the file.
+    """
+    spark = warehouse.spark
+    with _staging(spark, warehouse.root) as folder:
+        stage(folder)
+        staged = spark.read.schema(STAGED).parquet(folder)
+        tally: Counter[str] = Counter()
+        distinct = 0
+        counts = (F.sum("count").alias("count"), F.count_distinct("_id").alias("pictures"))
+        for row in staged.groupBy("event", "name").agg(*counts).collect():
+            if row["event"] == TALLY:
+                tally[row["name"]] = row["count"]
+            elif row["event"] == REFERENCE:
+                distinct = row["pictures"]
+        findings = []
+        if tally["findings"]:
+            findings = staged.where(F.col("event") == FINDING).orderBy("file", "position").limit(_FINDINGS).collect()
+        first = _first(staged.where(F.col("event") == REFERENCE))
+        new = warehouse.insert_new(first, "image_urls") if distinct else 0
+    return Landed(
+        tally,
+        [Finding(files[row["file"]], row["position"], row["name"], row["detail"]) for row in findings],
+        distinct,
+        new,
+    )
+
+
+def _first(references: DataFrame) -> DataFrame:
+    """One row per ``_id``, that of the first reference."""
+    row = F.struct(*(name for name in IMAGE_URLS.names if name != "_id"))
+    first = F.min_by(row, F.struct("file", "position"))
+    return references.groupBy("_id").agg(first.alias("row")).select("_id", "row.*")
+
+
+@contextmanager
+def _staging(spark: SparkSession, root: str) -> Iterator[str]:
+    """A folder beside the tables that is gone afterwards."""
+    jvm = spark.sparkContext._jvm
+    assert jvm is not None
+    above = jvm.org.apache.hadoop.fs.Path(f"{root}/_staging")
+    filesystem = above.getFileSystem(spark.sparkContext._jsc.hadoopConfiguration())
+    if filesystem.exists(above):  # what killed jobs left
+        for entry in filesystem.listStatus(above):
+            if entry.getModificationTime() / 1000 < time.time() - _ABANDONED:
+                filesystem.delete(entry.getPath(), True)
+    name = f"{root}/_staging/{uuid.uuid4().hex}"
+    try:
+        yield name
+    finally:
+        filesystem.delete(jvm.org.apache.hadoop.fs.Path(name), True)
