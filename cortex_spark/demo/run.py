@@ -7,7 +7,7 @@ import shlex
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -161,10 +161,6 @@ def _write_crawl(web: Web, folder: Path) -> Path:
     return wat
 
 
-def _images(rows: Iterable[Row]) -> Mapping[str, bytes]:
-    return {row["_id"]: row["bytes_of_picture"] for row in rows if row["bytes_of_picture"] is not None}
-
-
 def run(warehouse: str, model: str | None) -> Path:
     """Runs the demo into ``warehouse``; gives the path of the contact sheet.
 
@@ -180,7 +176,7 @@ def run(warehouse: str, model: str | None) -> Path:
         wat = _write_crawl(web, folder / "crawl")
         demo.command("The pictures that its pages refer to", "extract", "--wat", str(wat), *into)
         demo.command("Download, measure and label them", "label", *chosen, *into, fetches=True)
-        out.print(_log(server, web))
+        out.print(_log(server, web), soft_wrap=True)
         demo.command("Cats, wider than 100 pixels", "query", "--q", _CATS, *into)
         demo.command(
             "Shards to train on, with the pictures in them",
@@ -190,11 +186,14 @@ def run(warehouse: str, model: str | None) -> Path:
         )
     rows = _shards(shards)
     sheet = folder / "contact-sheet.png"
-    drawn = contact_sheet(rows, _images(rows), sheet, subtitle=f"The best of {len(rows)} pictures of the demo's web")
+    images = {row["_id"]: row["image"] for row in rows}
+    labelled_by = rows[0]["annotators"][0]["name"] if rows else "nobody"
+    subtitle = f"The best of {len(rows)} pictures of the demo's web, labelled by {labelled_by}"
+    drawn = contact_sheet(rows, images, sheet, subtitle=subtitle)
     out.print()
     out.print(_classes(rows))
     spent = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in demo.seconds.items())
-    out.print(f"Done in {time.monotonic() - started:.0f} s ({spent}; the first one starts Spark).")
+    out.print(f"Done in {time.monotonic() - started:.0f} s ({spent}; the first one starts Spark).", soft_wrap=True)
     if not drawn:
         raise CortexError("the model found nothing in any picture, so there is no contact sheet")
     out.print(f"Look at it: [bold]{sheet}[/] ({drawn} pictures). The tables are in {folder}.", soft_wrap=True)

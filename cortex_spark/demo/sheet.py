@@ -14,12 +14,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
 Sample = Mapping[str, Any]
 """A row of ``samples`` with its boxes as mappings (``Row.asDict(recursive=True)``)."""
 
 Colour = tuple[int, int, int]
+Look = NDArray[np.float32]
 
 _TILE: Final = (372, 264)  # pixels, of the picture's place
 _CAPTION, _GAP, _MARGIN, _HEADER = 46, 18, 36, 112
@@ -28,6 +32,7 @@ _CARD: Final[Colour] = (30, 35, 44)
 _BRIGHT: Final[Colour] = (238, 241, 245)
 _DIM: Final[Colour] = (146, 155, 168)
 _INK: Final[Colour] = (14, 16, 20)
+_LOOK: Final = 8  # a picture's look is 8 x 8 pixels
 _FINE: Final = 2  # drawn this much larger and scaled down: smooth lines and corners
 #: Bright enough for dark writing on them, and far from each other; the sheet's most frequent class gets the first.
 _PALETTE: Final[tuple[Colour, ...]] = (
@@ -68,31 +73,42 @@ def _merit(sample: Sample) -> float:
     return float(quality * (1 + 0.2 * min(classes - 1, 3)) * min(1.0, sample["width"] / _TILE[0]))
 
 
-def choose(samples: Iterable[Sample], limit: int) -> list[Sample]:
-    """The best ``limit`` samples with boxes, varied: what resembles a chosen one (text, classes, host) counts less."""
-    rest = sorted((sample for sample in samples if _boxes(sample)), key=lambda sample: str(sample["_id"]))
-    chosen: list[Sample] = []
-    texts: Counter[str] = Counter()
-    classes: Counter[tuple[str, ...]] = Counter()
-    hosts: Counter[str] = Counter()
+def _look(data: bytes) -> Look:
+    """What a picture looks like from afar, to tell a subject's crops and mirror images from other subjects."""
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if pixels is None:
+        return np.zeros(3 * _LOOK**2, np.float32)
+    small = cv2.resize(pixels, (_LOOK, _LOOK), interpolation=cv2.INTER_AREA).astype(np.float32)
+    small -= small.mean(axis=(0, 1))
+    return (small / max(float(np.linalg.norm(small)), 1e-6)).ravel()
 
-    def traits(sample: Sample) -> tuple[str, tuple[str, ...], str]:
-        text, host = sample["alt_text"] or sample["_id"], sample["host"] or ""
-        return text, tuple(sorted({box.classname for box in _boxes(sample)})), host
 
-    def worth(sample: Sample) -> float:
-        text, kinds, host = traits(sample)
-        return float(_merit(sample) * 0.35 ** texts[text] * 0.7 ** classes[kinds] * 0.9 ** hosts[host])
+def _resemblance(one: Look, other: Look) -> float:
+    """0 for pictures that have nothing in common, 1 for the same or its mirror image."""
+    mirrored = other.reshape(_LOOK, _LOOK, 3)[:, ::-1].ravel()
+    return max(0.0, float(one @ other), float(one @ mirrored))
 
-    while rest and len(chosen) < limit:
-        best = max(rest, key=worth)
-        rest.remove(best)
+
+def choose(samples: Iterable[Sample], images: Mapping[str, bytes], limit: int) -> list[Sample]:
+    """The best ``limit`` samples with boxes, varied: what looks like a chosen one or shows the same counts less.
+
+    ``images`` are the pictures by ``_id``; a sample whose picture is missing is passed over.
+    """
+    rest = sorted(
+        (sample for sample in samples if sample["_id"] in images and _boxes(sample)),
+        key=lambda sample: str(sample["_id"]),
+    )
+    looks = [_look(images[sample["_id"]]) for sample in rest]
+    kinds = [frozenset(box.classname for box in _boxes(sample)) for sample in rest]
+    worth = [_merit(sample) for sample in rest]
+    chosen: list[int] = []
+    while len(chosen) < min(limit, len(rest)):
+        best = max((place for place in range(len(rest)) if place not in chosen), key=worth.__getitem__)
         chosen.append(best)
-        text, kinds, host = traits(best)
-        texts[text] += 1
-        classes[kinds] += 1
-        hosts[host] += 1
-    return chosen
+        for place in range(len(rest)):
+            worth[place] *= 1 - 0.9 * _resemblance(looks[place], looks[best]) ** 2
+            worth[place] *= 0.8 if kinds[place] == kinds[best] else 1.0
+    return [rest[place] for place in chosen]
 
 
 @cache
@@ -243,7 +259,7 @@ def contact_sheet(
 
     Returns the number of pictures drawn; with none there is no file.
     """
-    chosen = choose((sample for sample in samples if sample["_id"] in images), limit)
+    chosen = choose(samples, images, limit)
     if not chosen:
         return 0
     columns = min(columns, len(chosen))

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from PIL import Image
+from pyspark.sql import SparkSession
 
-from cortex_spark.demo.run import fresh_folder
+from cortex_spark.demo.run import fresh_folder, run
+from cortex_spark.demo.site import build
 from cortex_spark.errors import CortexError
+from cortex_spark.table import Warehouse
 
 
 def test_a_new_folder_and_then_the_same_one(tmp_path: Path) -> None:
@@ -38,3 +43,40 @@ def test_only_folders(tmp_path: Path, kind: str) -> None:
         path.symlink_to(tmp_path / "real")
     with pytest.raises(CortexError, match="not a folder"):
         fresh_folder(str(path))
+
+
+def test_the_whole_way(spark: SparkSession, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "demo"
+    model = shared / "models" / "yolo11n_int8_openvino_model"
+    sheet = run(str(folder), str(model))
+
+    with Image.open(sheet) as opened:
+        assert (opened.format, opened.width > 1500) == ("PNG", True)
+
+    warehouse = Warehouse(spark, str(folder))
+    urls = {row["_id"]: row["url"].partition("#")[0] for row in warehouse.read("image_urls").collect()}
+    web = build(urlsplit(next(iter(urls.values()))).port or 0)
+    assert set(urls.values()) == set(web.pictures) | set(web.dirt)
+    ended = {urls[row["_id"]]: row["outcome"] for row in warehouse.read("attempts").collect()}
+    assert ended == dict.fromkeys(web.pictures, "ok") | web.dirt
+
+    samples = {urls[row["_id"]]: row for row in warehouse.read("samples").collect()}
+    assert {url: (row["hash"], row["width"], row["height"]) for url, row in samples.items()} == {
+        url: (file.sha256, file.width, file.height) for url, file in web.pictures.items()
+    }
+    found = {url: {box["classname"] for box in row["object_analysis"][0]} for url, row in samples.items()}
+    for name, expected in {
+        "chelsea-00": {"cat"},
+        "faust-00": {"cat", "cup"},
+        "coffee-00": {"cup"},
+        "motorcycle-00": {"motorcycle"},
+        "astronaut-00": {"person"},
+        "cyclist-00": {"person", "bicycle"},
+    }.items():
+        assert expected <= next(classes for url, classes in found.items() if name in url)
+
+    said = capsys.readouterr().out
+    for command in ("extract", "label", "query", "export"):
+        assert f"cortex {command} " in said
+    # One picture is asked for once more: a redirect of another host leads to it.
+    assert f"of its pictures it was asked for {len(web.pictures) - 1} once, 1 twice." in said

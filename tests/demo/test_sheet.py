@@ -39,6 +39,13 @@ def png(width: int = 600, height: int = 400, colour: tuple[int, int, int] = (255
     return cv2.imencode(".png", np.full((height, width, 3), colour, np.uint8))[1].tobytes()
 
 
+def noise(seed: int, *, mirrored: bool = False) -> bytes:
+    """A picture like no other."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
+    pixels = cv2.resize(pixels[:, ::-1] if mirrored else pixels, (600, 400), interpolation=cv2.INTER_NEAREST)
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
 @pytest.mark.parametrize(
     ("samples", "limit", "expected"),
     [
@@ -46,27 +53,25 @@ def png(width: int = 600, height: int = 400, colour: tuple[int, int, int] = (255
         ([sample("a")], 3, []),  # nothing was found in it
         ([sample("a", object_analysis=None)], 3, []),
         ([sample("a", box())], 0, []),
+        ([sample("no picture", box()), sample("a", box())], 3, ["a"]),
         ([sample("a", box(confidence=0.5)), sample("b", box(confidence=0.9))], 2, ["b", "a"]),
         # A judged quality counts before the detector's confidence.
         ([sample("a", box(), label_quality_estimation=0.1), sample("b", box(confidence=0.5))], 1, ["b"]),
         # Several classes are better than one, small pictures worse than large ones.
         ([sample("a", box()), sample("b", box(), box("dog"))], 1, ["b"]),
         ([sample("a", box(confidence=0.95), width=100), sample("b", box())], 1, ["b"]),
-        # The same subject again comes after another one, even if that is less sure.
-        (
-            [
-                sample("a", box(confidence=0.9), alt_text="Tom"),
-                sample("b", box(confidence=0.89), alt_text="Tom"),
-                sample("c", box("dog", 0.5), alt_text="Rex"),
-            ],
-            3,
-            ["a", "c", "b"],
-        ),
+        # The same picture again, or its mirror image, comes after another one, even if that is less sure.
+        ([sample("a", box()), sample("like a", box()), sample("b", box("dog", 0.5))], 3, ["a", "b", "like a"]),
+        ([sample("a", box()), sample("mirrored a", box()), sample("b", box("dog", 0.5))], 3, ["a", "b", "mirrored a"]),
+        # So do the same classes, a little.
+        ([sample("a", box()), sample("b", box()), sample("c", box("dog", 0.85))], 3, ["a", "c", "b"]),
     ],
 )
 def test_choose(samples: list[dict[str, Any]], limit: int, expected: list[str]) -> None:
-    assert [chosen["_id"] for chosen in choose(samples, limit)] == expected
-    assert [chosen["_id"] for chosen in choose(reversed(samples), limit)] == expected
+    names = ("a", "like a", "mirrored a", "b", "c")
+    images = {name: noise(ord(name[-1]), mirrored="mirrored" in name) for name in names}
+    assert [chosen["_id"] for chosen in choose(samples, images, limit)] == expected
+    assert [chosen["_id"] for chosen in choose(reversed(samples), images, limit)] == expected
 
 
 def test_sheet_is_a_grid(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from urllib.parse import quote, urldefrag, urljoin
 import aiohttp
 import pytest
 from PIL import Image
-from test_wat import envelopes
 
 from cortex_spark import outcomes
 from cortex_spark.config import Settings
@@ -22,6 +21,8 @@ from cortex_spark.demo.site import Web, build
 from cortex_spark.errors import CortexError
 from cortex_spark.fetch import Fetched, Fetcher
 from cortex_spark.measure import BadPictureError, measure
+
+from .test_wat import envelopes
 
 
 def fetch(*urls: str) -> list[Fetched]:
