@@ -12,8 +12,12 @@ import typer
 
 from cortex_spark import __version__
 from cortex_spark.console import err, out
+from cortex_spark.demo.cli import demo
 from cortex_spark.engine.cli import label
 from cortex_spark.errors import CortexError
+from cortex_spark.export.cli import export
+from cortex_spark.query.cli import query
+from cortex_spark.sources.cli import extract, ingest
 
 app = typer.Typer(
     name="cortex",
@@ -23,7 +27,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-app.command()(label)
+for command in (extract, ingest, label, query, export, demo):
+    app.command()(command)
 
 
 def _version(asked: bool) -> None:

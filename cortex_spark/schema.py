@@ -132,8 +132,6 @@ RUNS: Final = _struct(
     owner_pid=_INT,
     owner_started=_DOUBLE,  # the process's start, seconds since the epoch: process numbers are used again
     model=_STRING,
-    urls=_LONG,
-    batches=_INT,
 )
 
 TABLES: Final[dict[str, StructType]] = {

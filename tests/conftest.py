@@ -27,7 +27,10 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """One session for the whole run: two cores, four tries per task."""
-    session = spark_session("tests", master="local[2,4]")
+    # Each piece of Spark runs a few times here: the JVM's second compiler costs more than it gives (measured: half of
+    # all CPU time of a merge into a small table).
+    quick = {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1"}
+    session = spark_session("tests", master="local[2,4]", conf=quick)
     yield session
     session.stop()
 

@@ -35,7 +35,7 @@ def urls(server: Server, answers: Mapping[Address, Answer]) -> list[str]:
 def discover(spark: SparkSession, warehouse: Warehouse, found: Sequence[str]) -> int:
     """Put URLs into ``image_urls`` as ``cortex ingest`` would; the number of new ones."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    rows = [
+    rows: list[tuple[object, ...]] = [
         (image_id(url), url, urlsplit(url).hostname, "public", "list", None, None, None, now, [], URL_RULE)
         for url in found
     ]

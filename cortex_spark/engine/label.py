@@ -22,7 +22,7 @@ from cortex_spark.engine.display import LabelDisplay, outcome_table
 from cortex_spark.engine.pipeline import EngineConfig
 from cortex_spark.engine.plan import Batching, in_batches, sorted_by_batch, url_states, wanted
 from cortex_spark.engine.progress import ProgressServer
-from cortex_spark.engine.runs import Run, Runs, claimed
+from cortex_spark.engine.runs import Owner, Run, Runs, claimed
 from cortex_spark.engine.worker import labeller
 from cortex_spark.errors import CortexError
 from cortex_spark.outcomes import OK
@@ -114,20 +114,19 @@ class LabelJob:
         )
         with ProgressServer(str(host)) as progress, LabelDisplay(progress, show=self._show) as display:
             while True:
-                for run in self._take_over():
-                    display.say(f"run {run.run} was left unfinished by {run.owner}: going on with it")
-                    self._work(run.run, run.events, progress, display)
+                for run in self._take_over(display):
+                    self._work(run, progress, display)
                 left = None if limit is None else limit - self._report.urls
                 run_id = self._plan(left, retry, display) if left is None or left > 0 else None
                 if run_id is not None:
-                    self._work(run_id, 1, progress, display)
+                    self._work(Run(run_id, self._model.identity, Owner.me(), events=1, alive=True), progress, display)
                 if not follow:
                     break
                 if run_id is None:
                     time.sleep(_FOLLOW_SECONDS)
         return self._accounted()
 
-    def _take_over(self) -> list[Run]:
+    def _take_over(self, display: LabelDisplay) -> list[Run]:
         """Runs whose owner is gone: ours now, or closed if they are another model's (its next job plans anew)."""
         mine = []
         for run in self._runs.open():
@@ -135,8 +134,9 @@ class LabelJob:
                 continue
             if run.model != self._model.identity:
                 self._runs.record(run.run, "closed", model=run.model, number=run.events + 1)
-            elif self._runs.record(run.run, "taken_over", model=run.model, number=run.events + 1, urls=run.urls):
-                mine.append(Run(run.run, run.model, run.owner, run.events + 1, run.urls, True))
+            elif (taken := self._runs.take_over(run)) is not None:
+                display.say(f"run {run.run} was left unfinished by {run.owner}: going on with it")
+                mine.append(taken)
         return mine
 
     def _plan(self, limit: int | None, retry: bool, display: LabelDisplay) -> str | None:
@@ -149,54 +149,58 @@ class LabelJob:
             )  # what is planned after this is not in our claims, and makes our commit fail
             others = [run for run in self._runs.open() if run.alive]
             states = url_states(warehouse, self._model.identity, retry=retry)
-            rows = wanted(states, claimed(warehouse, others), limit)
-            urls = rows.count()
-            if urls == 0:
-                for other in others:
-                    display.say(f"run {other.run} of {other.owner} is at work on URLs of its own")
-                return None
-            run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-            self._runs.record(run, "open", model=self._model.identity, number=1, urls=urls)
-            plan = sorted_by_batch(in_batches(rows, self._batching, run), urls)
-            warehouse.append_once(plan, "plans", app_id="plan", version=version + 1)
+            rows = wanted(states, claimed(warehouse, others) if others else None, limit).persist()
+            try:
+                urls = rows.count()
+                if urls == 0:
+                    for other in others:
+                        display.say(f"run {other.run} of {other.owner} is at work on URLs of its own")
+                    return None
+                run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+                self._runs.record(run, "open", model=self._model.identity, number=1)
+                plan = sorted_by_batch(in_batches(rows, self._batching, run), urls)
+                warehouse.append_once(plan, "plans", app_id="plan", version=version + 1)
+            finally:
+                rows.unpersist()
             if warehouse.read("plans").where(F.col("run") == run).limit(1).count():
                 return run
             # Another job planned at the same moment: its URLs are not ours.
             self._runs.record(run, "closed", model=self._model.identity, number=2)
         raise CortexError(f"{warehouse.root}: {_PLAN_TRIES} other jobs in a row planned first; start this one again")
 
-    def _work(self, run: str, events: int, progress: ProgressServer, display: LabelDisplay) -> None:
+    def _work(self, run: Run, progress: ProgressServer, display: LabelDisplay) -> None:
         """Do the batches of ``run`` that are not done, and bring what is done into ``samples``."""
-        plan = self._warehouse.read("plans").where(F.col("run") == run)
-        sizes = {row["batch"]: row["count"] for row in plan.groupBy("batch").count().collect()}
-        attempted = self._warehouse.read("attempts").where(F.col("run") == run)
-        done = sorted(row["batch"] for row in attempted.select("batch").distinct().collect())
-        if done:  # the process may have died between the two commits
-            self._report.added += commit_samples(self._warehouse, run, done)
-        left = sorted(set(sizes) - set(done))
-        display.begin(run, sum(sizes[batch] for batch in left), len(left))
-        self._report.runs.append(run)
-        for batch in left:
+        plan = self._warehouse.read("plans").where(F.col("run") == run.run)
+        batches = plan.groupBy("batch").agg(F.count("*").alias("urls"), (F.max("task") + 1).alias("tasks")).collect()
+        done: list[int] = []
+        if run.events > 1:  # somebody worked on it before, and may have died between the two commits
+            attempted = self._warehouse.read("attempts").where(F.col("run") == run.run)
+            done = sorted(row["batch"] for row in attempted.select("batch").distinct().collect())
+            if done:
+                self._report.added += commit_samples(self._warehouse, run.run, done)
+        left = sorted((row for row in batches if row["batch"] not in done), key=lambda row: row["batch"])
+        display.begin(run.run, sum(row["urls"] for row in left), len(left))
+        self._report.runs.append(run.run)
+        for row in left:
             started = time.monotonic()
-            self._attempt(run, batch, progress, display)
-            outcomes = self._checked(run, batch, sizes[batch])
+            display.phase("labelling")
+            self._attempt(run.run, row["batch"], row["tasks"], progress)
+            outcomes = self._checked(run.run, row["batch"], row["urls"])
             display.phase("committing")
-            self._report.added += commit_samples(self._warehouse, run, [batch])
-            self._report.urls += sizes[batch]
+            if outcomes[OK]:
+                self._report.added += commit_samples(self._warehouse, run.run, [row["batch"]])
+            self._report.urls += row["urls"]
             self._report.outcomes.update(outcomes)
             self._report.seconds += time.monotonic() - started
             display.batch_done(outcomes)
-        self._runs.record(run, "closed", model=self._model.identity, number=events + 1)
+        self._runs.record(run.run, "closed", model=run.model, number=run.events + 1)
 
-    def _attempt(self, run: str, batch: int, progress: ProgressServer, display: LabelDisplay) -> None:
+    def _attempt(self, run: str, batch: int, tasks: int, progress: ProgressServer) -> None:
         rows = self._warehouse.read("plans").where((F.col("run") == run) & (F.col("batch") == batch))
-        last = rows.agg(F.max("task")).first()
-        assert last is not None  # an aggregate has one row
         # Nothing may shuffle after the engine: downloads differ from one try to the next.
-        attempts = rows.repartitionById(last[0] + 1, "task").mapInArrow(
+        attempts = rows.repartitionById(tasks, "task").mapInArrow(
             labeller(self._broadcast, self._config, progress.address), ATTEMPTS
         )
-        display.phase("labelling")
         self._warehouse.append_once(attempts, "attempts", app_id=run, version=batch)
 
     def _checked(self, run: str, batch: int, urls: int) -> Counter[str]:
@@ -218,7 +222,7 @@ class LabelJob:
         states = url_states(self._warehouse, self._model.identity).groupBy("outcome").count().collect()
         report.final = Counter({row["outcome"]: row["count"] for row in states if row["outcome"] is not None})
         report.waiting = sum(row["count"] for row in states if row["outcome"] is None)
-        report.known = self._warehouse.read("image_urls").count()
+        report.known = sum(report.final.values()) + report.waiting
         samples = self._warehouse.read("samples").count()
         labelled = report.final[OK]
         if samples < labelled:

@@ -46,10 +46,12 @@ def url_states(warehouse: Warehouse, model: str, *, retry: bool = False) -> Data
     return warehouse.read("image_urls").join(history, "_id", "left").fillna({"tries": 0})
 
 
-def wanted(states: DataFrame, claimed: DataFrame, limit: int | None) -> DataFrame:
+def wanted(states: DataFrame, claimed: DataFrame | None, limit: int | None) -> DataFrame:
     """The rows of ``states`` that are to be tried now: no final outcome, due, and not planned by a run at work."""
     due = F.col("retry_at").isNull() | (F.col("retry_at") <= F.current_timestamp())
-    rows = states.where(F.col("outcome").isNull() & due).join(claimed.select("_id"), "_id", "left_anti")
+    rows = states.where(F.col("outcome").isNull() & due)
+    if claimed is not None:
+        rows = rows.join(claimed.select("_id"), "_id", "left_anti")
     # Any order will do, as long as it is one: the same query picks the same rows.
     return rows if limit is None else rows.orderBy("discovered_at", "_id").limit(limit)
 
@@ -57,8 +59,8 @@ def wanted(states: DataFrame, claimed: DataFrame, limit: int | None) -> DataFram
 def in_batches(rows: DataFrame, batching: Batching, run: str) -> DataFrame:
     """``rows`` of ``wanted`` as rows of PLANS.
 
-    All URLs of a host in a batch are in one task, so that politeness needs no coordinator. What a host has beyond
-    the cap comes in later batches. Hosts are dealt out to tasks by size. Pictures without a host (the store's) lie anywhere.
+    All URLs of a host in a batch are in one task, so that politeness needs no coordinator. What a host has beyond the
+    cap comes in later batches. Hosts are dealt out to tasks by size. Pictures without a host (the store's) lie anywhere.
     """
     host = F.coalesce("host", F.concat(F.lit("#"), F.col("_id").substr(1, 2)))
     order = Window.partitionBy("place").orderBy("_id")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Self
@@ -56,7 +57,6 @@ class Run:
     model: str
     owner: Owner
     events: int
-    urls: int | None
     alive: bool
 
 
@@ -68,34 +68,26 @@ class Runs:
 
     def open(self) -> list[Run]:
         """The runs that are not closed, oldest first."""
-        latest = F.max_by(F.struct("event", "owner_host", "owner_pid", "owner_started", "urls"), "at")
-        rows = (
-            self._warehouse.read("runs")
-            .groupBy("run", "model")
-            .agg(latest.alias("latest"), F.max("at").alias("at"), F.count("*").alias("events"))
-            .where("latest.event != 'closed'")
-            .orderBy("run")
-            .collect()
-        )
-        return [self._run(row) for row in rows]
+        events: defaultdict[str, list[Row]] = defaultdict(list)
+        for row in self._warehouse.read("runs").collect():  # a few rows per run
+            events[row["run"]].append(row)
+        latest = {run: max(rows, key=lambda row: row["at"]) for run, rows in events.items()}
+        return [self._run(row, len(events[run])) for run, row in sorted(latest.items()) if row["event"] != "closed"]
 
-    def _run(self, row: Row) -> Run:
-        latest = row["latest"]
+    def _run(self, latest: Row, events: int) -> Run:
         owner = Owner(latest["owner_host"], latest["owner_pid"], latest["owner_started"])
         alive = not owner.is_known_dead()
         if alive and owner.host != socket.gethostname():
-            alive = self._last_sign(row["run"], row["at"]) > datetime.now(UTC) - SILENT
-        return Run(row["run"], row["model"], owner, row["events"], latest["urls"], alive)
+            alive = self._last_sign(latest["run"], latest["at"]) > datetime.now(UTC) - SILENT
+        return Run(latest["run"], latest["model"], owner, events, alive)
 
     def _last_sign(self, run: str, opened: datetime) -> datetime:
         last = self._warehouse.read("attempts").where(F.col("run") == run).agg(F.max("attempted_at")).first()
         times = [opened, last[0] if last is not None and last[0] is not None else opened]
         return max(times).replace(tzinfo=UTC)
 
-    def record(
-        self, run: str, event: str, *, model: str, number: int, urls: int | None = None, batches: int | None = None
-    ) -> bool:
-        """Write the ``number``-th event of ``run``; False if another process was faster."""
+    def record(self, run: str, event: str, *, model: str, number: int) -> None:
+        """Write the ``number``-th event of ``run``, unless another process was faster."""
         me = Owner.me()
         values = {
             "run": run,
@@ -105,17 +97,16 @@ class Runs:
             "owner_pid": me.pid,
             "owner_started": me.started,
             "model": model,
-            "urls": urls,
-            "batches": batches,
         }
         rows = self._warehouse.spark.createDataFrame([tuple(values[name] for name in RUNS.names)], RUNS)
         self._warehouse.append_once(rows, "runs", app_id=f"{run}/owner", version=number)
-        return self._latest_owner(run) == me
 
-    def _latest_owner(self, run: str) -> Owner:
-        newest = self._warehouse.read("runs").where(F.col("run") == run).orderBy(F.desc("at")).first()
-        assert newest is not None  # we or somebody else just wrote it
-        return Owner(newest["owner_host"], newest["owner_pid"], newest["owner_started"])
+    def take_over(self, run: Run) -> Run | None:
+        """Make a dead process's run ours; None if another process was faster."""
+        number = run.events + 1
+        self.record(run.run, "taken_over", model=run.model, number=number)
+        mine = [now for now in self.open() if now.run == run.run and now.owner == Owner.me()]
+        return mine[0] if mine else None
 
 
 def claimed(warehouse: Warehouse, runs: list[Run]) -> DataFrame:

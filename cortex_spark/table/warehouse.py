@@ -84,10 +84,8 @@ class Warehouse:
                 .save(self.path(table))
             )
 
-        try:
-            write()
-        except DeltaConcurrentModificationException:
-            write()  # the other one's commit stands now: Delta sees its identifier and skips ours
+        # Where another's commit with this identifier came in between, the second try sees it and Delta skips ours.
+        self._retried(write)
 
     def insert_new(self, rows: DataFrame, table: str) -> int:
         """Add the ``rows`` whose ``_id`` is not in ``table`` and say how many were added.
