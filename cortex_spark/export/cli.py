@@ -87,7 +87,7 @@ def export(
             )
     except KeyboardInterrupt:
         raise CortexError(
-            f"stopped by Ctrl-C: {out} has no manifest.json and is not complete; --overwrite begins it anew"
+            f"stopped by Ctrl-C: {out} has no manifest and is not complete; --overwrite begins it anew"
         ) from None
     for warning in report.warnings:
         err.print(f"warning: {warning}", style="yellow", markup=False)

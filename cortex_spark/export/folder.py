@@ -1,7 +1,8 @@
 """The folder that an export goes to: on this machine, or on any store that ``pyarrow.fs`` opens.
 
-A file is written under a temporary name and moved when it is whole; ``manifest.json`` comes last. A killed export
-therefore leaves whole shards, temporary files that readers pass over for their names, and no manifest.
+A file is written under a temporary name and moved when it is whole; the manifest comes last. A killed export therefore
+leaves whole shards, temporary files, and no manifest. Readers of a folder (Spark, pyarrow, petastorm) pass over names
+that begin with a dot or an underscore; a ``manifest.json`` they would take for a shard.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pyarrow import fs
 
 from cortex_spark.errors import CortexError
 
-MANIFEST: Final = "manifest.json"
+MANIFEST: Final = "_manifest.json"
 _SHARD: Final = re.compile(r"shard-\d{5,}\.parquet")
 _TEMPORARY: Final = re.compile(r"\..+\.part")
 

@@ -77,7 +77,7 @@ def export(
     version: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ExportReport:
-    """Write the samples that match ``query`` as ``shard-00000.parquet``, ... and ``manifest.json`` into ``out``.
+    """Write the samples that match ``query`` as ``shard-00000.parquet``, ... and ``_manifest.json`` into ``out``.
 
     Rows are in the order of ``_id``. One version of the table gives the same bytes, whatever the cluster; where
     pictures are fetched again, as long as the web gives the same pictures.

@@ -72,10 +72,10 @@ def moment(text: str) -> Moment | None:
         return None
 
 
-def _moment(time: datetime) -> Moment:
+def _moment(time: datetime) -> Moment | None:
     aware = time.replace(tzinfo=UTC) if time.tzinfo is None else time
     passed = aware - _EPOCH
-    return Moment(passed // timedelta(milliseconds=1))
+    return _from_millis(passed // timedelta(milliseconds=1))
 
 
 def _document(query: Mapping[str, Any], scope: DataType, place: str) -> Tree:
@@ -224,7 +224,7 @@ def _elem_match(operand: Operand, name: str, argument: Any, place: str) -> Tree:
 
 def _literal(value: Any, place: str) -> Value:
     if isinstance(value, datetime):
-        return _moment(value)
+        return _dated(_moment(value), place)
     if isinstance(value, list):
         raise QueryError(place, "equality with a whole array is not supported; use $elemMatch, $size or $in")
     if not isinstance(value, Mapping):
@@ -247,7 +247,10 @@ def _date(value: Mapping[str, Any], place: str) -> Moment:
     if len(value) > 1:
         raise QueryError(place, "stands alone in its object")
     date = value["$date"]
-    found = moment(date) if isinstance(date, str) else _from_millis(date)
+    return _dated(moment(date) if isinstance(date, str) else _from_millis(date), place)
+
+
+def _dated(found: Moment | None, place: str) -> Moment:
     if found is None:
         raise QueryError(
             place, 'needs a date of the years 1 to 9999 like "2023-01-04T09:58:14.082Z", or milliseconds since 1970'

@@ -24,9 +24,10 @@ def page_table(page: Page, seconds: float, fields: Sequence[str] | None = None) 
     if fields is None:
         table.add_column("id", no_wrap=True)
         table.add_column("size", justify="right", no_wrap=True)
-        table.add_column("objects")
-        table.add_column("host", overflow="ellipsis", no_wrap=True, max_width=28)
-        table.add_column("url", overflow="ellipsis", no_wrap=True, ratio=1)
+        table.add_column("objects", min_width=12)
+        # Not no_wrap: rich makes columns narrower that may wrap, and a word that does not fit gets the ellipsis.
+        table.add_column("host", overflow="ellipsis", max_width=28)
+        table.add_column("url", overflow="ellipsis")
         for document in page.data:
             table.add_row(*map(_text, _summary(document)))
     else:

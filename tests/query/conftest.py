@@ -138,11 +138,9 @@ def mongod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pymongo.MongoCl
 def stored(spark: SparkSession, mongod: pymongo.MongoClient[Row], tmp_path_factory: pytest.TempPathFactory) -> Stored:
     warehouse = Warehouse(spark, str(tmp_path_factory.mktemp("query") / "warehouse"))
     rows = make_rows()
-    # Two commits, the second ordered by a column: files that can be skipped, and such that cannot.
-    half = ROWS // 2
-    parts = [to_frame(spark, rows[:half]).coalesce(1), to_frame(spark, rows[half:]).repartitionByRange(3, "width")]
-    for number, part in enumerate(parts):
-        warehouse.append_once(part, "samples", app_id="test", version=number)
+    # A file for each of two partitions, with statistics that differ: there are files to be skipped.
+    rows.sort(key=lambda row: (row.get("width", 0), row.get("label_quality_estimation", 0)))
+    warehouse.append_once(to_frame(spark, rows), "samples", app_id="test", version=0)
     samples = warehouse.read("samples")
     collection = mongod.cortex.samples
     collection.insert_many([to_document(row) for row in samples.toArrow().to_pylist()])

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from functools import reduce
+from typing import Any
 
 import pytest
 from bson import json_util
@@ -47,7 +48,7 @@ def as_columns(samples: DataFrame, texts: Sequence[str]) -> list[Ids]:
     """The ids that each query finds, all of them predicates of one job."""
     columns = [mongo(text).alias(f"q{number}") for number, text in enumerate(texts)]
     table = samples.select("_id", *columns).toArrow()
-    ids = table["_id"].to_pylist()
+    ids: list[Any] = table["_id"].to_pylist()
     answers = []
     for number in range(len(texts)):
         answer = table[f"q{number}"]

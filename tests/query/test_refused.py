@@ -1,0 +1,152 @@
+"""What is refused, where, and with which way out; one line a rule. No Spark is needed to be told."""
+
+import json
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+
+from cortex_spark.query import QueryError
+from cortex_spark.query.mongo import compile_query
+from cortex_spark.query.text import MAX_DEPTH, MAX_LENGTH, MAX_NODES
+
+BOXES = "object_analysis.$elemMatch.$elemMatch"
+
+
+def nested(depth: int) -> str:
+    return '{"$and": [' * depth + "{}" + "]}" * depth
+
+
+@pytest.mark.parametrize(
+    ("query", "place", "says"),
+    [
+        # no JSON, or not JSON alone
+        ("", "", "not JSON: Expecting value at line 1, column 1 (character 0)"),
+        ("{'width': 1}", "", "enclosed in double quotes at line 1, column 2 (character 1)"),
+        ('{"width":\n 1,}', "", "at line 2, column 4 (character 13)"),
+        ('{"width": NaN}', "", "NaN is no JSON number"),
+        ('{"width": -Infinity}', "", "-Infinity is no JSON number"),
+        ('{"width": 1e999}', "width", "numbers are finite"),
+        ('{"width": 9223372036854775808}', "width", "integers have 64 bits"),
+        ('{"width": ' + "9" * 5000 + "}", "", "thousands of digits"),
+        ('{"url": "\\ud800"}', "url", "half of a surrogate pair"),
+        ('{"width": 1, "width": 2}', "width", "stands twice"),
+        ('{"$or": [{"width": {"$gt": 1, "$gt": 2}}]}', "$or[0].width.$gt", "stands twice"),
+        ("[]", "", "not an array"),
+        ("5", "", "not the number 5"),
+        (" " * MAX_LENGTH + "{}", "", "at most 1,000,000"),
+        (nested(MAX_DEPTH), "$and[0]" + ".$and[0]" * (MAX_DEPTH // 2 - 1), "too deep"),
+        ("[" * 100_000, "", "too deep"),
+        (json.dumps({"width": {"$in": list(range(MAX_NODES))}}), "", "more than 20,000 values"),
+        # names
+        ('{"widht": 1}', "widht", "the nearest is 'width'"),
+        ('{"classname": "cat"}', "classname", f"write {BOXES}.classname"),
+        ('{"object_analysis.classname": "cat"}', "object_analysis.classname", f"write {BOXES}.classname"),
+        ('{"object_analysis.0.classname": "cat"}', "object_analysis.0.classname", "paths with dots"),
+        ('{"annotators.nam": "x"}', "annotators.nam", "annotators has no field 'nam'"),
+        ('{"objects.classname": "cat"}', "objects.classname", "the nearest is 'object_analysis'"),
+        ('{"width": {"$foo": 1}}', "width.$foo", "there is no operator $foo"),
+        ('{"width": {"$gte ": 1}}', "width.$gte ", "the nearest is $gte"),
+        ('{"width": {"gt": 1}}', "width", "did you mean $gt?"),
+        ('{"width": {"$gt": 1, "lt": 2}}', "width.lt", "the nearest is $lt"),
+        ('{"url": {"$regex": "^a"}}', "url.$regex", "$regex is not supported; what is: $eq"),
+        ('{"$where": "1"}', "$where", "not supported"),
+        ('{"$gt": 1}', "$gt", "belongs inside a field"),
+        ('{"$not": {"width": 1}}', "$not", "belongs inside a field"),
+        ('{"$an": []}', "$an", "the nearest is $and"),
+        ('{"width": {"$or": [{"$gt": 1}]}}', "width.$or", "stands around fields"),
+        ('{"object_analysis": {"$elemMatch": {"$foo": 1}}}', "object_analysis.$elemMatch.$foo", "no operator $foo"),
+        ('{"object_analysis": {"$elemMatch": {"$elemMatch": {"clasname": 1}}}}', f"{BOXES}.clasname", "'classname'"),
+        # arguments
+        ('{"$and": {}}', "$and", "needs an array of at least one query, not an object"),
+        ('{"$or": []}', "$or", "not an empty array"),
+        ('{"$nor": [{}, 1]}', "$nor[1]", "is a query, that is an object, not the number 1"),
+        ('{"width": {"$in": 5}}', "width.$in", "needs an array of values, not the number 5"),
+        ('{"width": {"$nin": [1, [2]]}}', "width.$nin[1]", "whole array"),
+        ('{"width": {"$in": [{"$gt": 1}]}}', "width.$in[0].$gt", "cannot stand in place of a value"),
+        ('{"width": {"$not": 5}}', "width.$not", "for a value use $ne"),
+        ('{"width": {"$not": {}}}', "width.$not", "not an empty one"),
+        ('{"width": {"$exists": "yes"}}', "width.$exists", "needs true or false"),
+        ('{"object_analysis": {"$size": "x"}}', "object_analysis.$size", 'not the string "x"'),
+        ('{"object_analysis": {"$size": true}}', "object_analysis.$size", "needs a whole number, not true"),
+        ('{"object_analysis": {"$size": 1.5}}', "object_analysis.$size", "needs a whole number"),
+        ('{"object_analysis": {"$size": -1}}', "object_analysis.$size", "from 0 to"),
+        ('{"object_analysis": {"$size": 4294967296}}', "object_analysis.$size", "from 0 to"),
+        ('{"object_analysis": {"$elemMatch": 1}}', "object_analysis.$elemMatch", "needs an object of conditions"),
+        ('{"width": {"$elemMatch": {"$gt": 1}}}', "width.$elemMatch", "width is no array"),
+        ('{"object_analysis": {"$elemMatch": {"classname": "cat"}}}', "object_analysis.$elemMatch.classname", "more"),
+        ('{"histogram": {"$elemMatch": {"$elemMatch": {"a": 1}}}}', "histogram.$elemMatch.$elemMatch.a", "no object"),
+        ('{"annotators": {"$elemMatch": {"$elemMatch": {"$gt": 1}}}}', "annotators.$elemMatch.$elemMatch", "no array"),
+        ('{"width": {}}', "width", "whole object"),
+        ('{"width": {"$eq": {"a": 1}}}', "width.$eq", "whole object"),
+        ('{"object_analysis": []}', "object_analysis", "whole array"),
+        # dates
+        ('{"datetime": {"$date": "yesterday"}}', "datetime.$date", "needs a date"),
+        ('{"datetime": {"$date": true}}', "datetime.$date", "needs a date"),
+        ('{"datetime": {"$date": {"$numberLong": 5}}}', "datetime.$date", "needs a date"),
+        ('{"datetime": {"$gt": {"$date": 253402300800000}}}', "datetime.$gt.$date", "years 1 to 9999"),
+        ('{"datetime": {"$gt": {"$date": "9999-12-31T23:59:59-01:00"}}}', "datetime.$gt.$date", "years 1 to 9999"),
+        ('{"datetime": {"$date": 0, "$gt": 1}}', "datetime.$date", "stands alone"),
+        ('{"object_analysis": {"$elemMatch": {"$date": 0}}}', "object_analysis.$elemMatch.$date", "is a value"),
+        ('{"_id": {"$oid": "5"}}', "_id.$oid", "extended JSON type $oid"),
+        ('{"width": {"$numberDecimal": "5"}}', "width.$numberDecimal", "extended JSON type"),
+        # from Python
+        ({"width": float("nan")}, "width", "numbers are finite"),
+        ({"width": b"x"}, "width", "a bytes is no value"),
+        ({"datetime": date(2023, 1, 4)}, "datetime", "a date is no value"),
+        ({1: 2}, "", "a name is a string"),
+        (None, "", "not null"),
+    ],
+)  # fmt: skip
+def test_refused(query: Any, place: str, says: str) -> None:
+    with pytest.raises(QueryError) as refused:
+        compile_query(query)
+    assert refused.value.place == place
+    assert says in str(refused.value)
+    assert str(refused.value).startswith(place)
+
+
+def test_a_mapping_that_holds_itself() -> None:
+    query: dict[str, Any] = {}
+    query["$and"] = [query]
+    with pytest.raises(QueryError, match="too deep"):
+        compile_query(query)
+
+
+@pytest.mark.parametrize(
+    ("query", "warning"),
+    [
+        ('{"width": "wide"}', "width: a number is never matched by a string"),
+        ('{"width": {"$in": [true, "wide"]}}', "width.$in: a number is never matched by a boolean"),
+        ('{"width": {"$size": 1}}', "width.$size: a number is never matched by an array"),
+        ('{"object_analysis": {"$gt": 5}}', "object_analysis.$gt: an array is never matched by a number"),
+        ('{"annotators": "yolo"}', "annotators: an object is never matched by a string"),
+        ('{"datetime": {"$gt": "yesterday"}}', "datetime.$gt: a date is never matched by a string"),
+        ('{"object_analysis": {"$elemMatch": {"$elemMatch": {"x1": "1"}}}}', f"{BOXES}.x1: a number is never"),
+    ],
+)  # fmt: skip
+def test_unlike_types_are_no_error_but_a_warning(query: str, warning: str) -> None:
+    assert compile_query(query).warnings[0].startswith(warning)
+
+
+def test_like_types_have_no_warning() -> None:
+    query = {"datetime": {"$gt": "2023-01-04 09:58:14.082248"}, "width": {"$gt": 1.5}, "bytes": 2**40, "url": None}
+    assert compile_query(query | {"histogram": {"$elemMatch": {"$elemMatch": {"$gt": 3}}}}).warnings == ()
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        '{"$date": "2023-01-04T09:58:14.082Z"}',
+        '{"$date": "2023-01-04T10:58:14.082+01:00"}',
+        '{"$date": 1672826294082}',
+        '{"$date": {"$numberLong": "1672826294082"}}',
+        '"2023-01-04 09:58:14.082248"',
+        datetime(2023, 1, 4, 9, 58, 14, 82248),
+        datetime(2023, 1, 4, 9, 58, 14, 82999, UTC),
+    ],
+)
+def test_one_date_in_many_forms(one: Any) -> None:
+    query = {"datetime": {"$gte": one if isinstance(one, datetime) else json.loads(one)}}
+    same = {"datetime": {"$gte": {"$date": 1672826294082}}}
+    assert compile_query(query).tree == compile_query(same).tree
