@@ -9,6 +9,11 @@ from pyspark.sql import SparkSession
 
 from cortex_spark.session import spark_session
 
+# Half of a short job's time is the JVM compiling what it runs a few times only; its first compiler is enough for that.
+# Measured: 49 s of processor time without this, 29 s with it, for three appends, merges and counts.
+QUICK_JVM = "-XX:TieredStopAtLevel=1"
+os.environ.setdefault("SPARK_SUBMIT_OPTS", QUICK_JVM)
+
 SHARED = Path(os.environ.get("CORTEX_SHARED") or Path(__file__).parents[2] / "shared")
 
 

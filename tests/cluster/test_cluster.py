@@ -1,0 +1,86 @@
+"""The jobs on a real cluster, one of whose workers dies: the same tables as on one machine."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from cortex_spark.cli import main
+from cortex_spark.demo.server import Server
+from cortex_spark.demo.site import build
+from cortex_spark.demo.warc import write_warc
+from cortex_spark.demo.wat import derive_wat
+from cortex_spark.table import Warehouse
+from tests.cluster.standalone import Cluster, Node
+
+ALLOWED = {"CORTEX_ALLOW_PRIVATE_HOSTS": "*.localhost"}
+MODEL = "shipped"
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(600)
+def test_a_worker_killed_inside_the_engine_leaves_no_trace_in_the_tables(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Server() as server:
+        web = build(server.port)
+        wat = str(tmp_path / "pages.warc.wat.gz")
+        write_warc(web.pages, tmp_path / "pages.warc.gz", "CC-CLUSTER")
+        derive_wat(tmp_path / "pages.warc.gz", Path(wat))
+
+        there = str(tmp_path / "cluster")
+        # Each picture takes a moment, so that tasks are still inside the engine when one is killed.
+        pictures = {address for address, answer in web.answers.items() if answer.body and "/img/" in address[1]}
+        server.publish({a: replace(b, delay=max(b.delay, 0.2)) if a in pictures else b for a, b in web.answers.items()})
+        with Cluster(tmp_path, workers=2) as cluster:
+            cluster.submit("extract", "--wat", wat, "--warehouse", there, **ALLOWED).wait()
+            job = cluster.submit("label", "--warehouse", there, "--model", MODEL, **ALLOWED)
+            victim = worker_inside_the_engine(cluster, job, server)
+            victim.kill()
+            assert "Lost executor" in job.wait()
+        fetched = Counter((line.host, line.path) for line in server.requests())
+        assert max(fetched[address] for address in pictures) <= 2
+
+        here = str(tmp_path / "one machine")
+        server.publish(web.answers)
+        monkeypatch.setenv(*next(iter(ALLOWED.items())))
+        for command in (["extract", "--wat", wat], ["label", "--model", MODEL]):
+            with pytest.raises(SystemExit) as ended:
+                main([*command, "--warehouse", here])
+            assert ended.value.code == 0
+
+        assert tables(spark, there) == tables(spark, here)
+        counts = Warehouse(spark, there).read("samples").selectExpr("count(*)", "count(DISTINCT _id)").first()
+        assert counts is not None
+        assert counts[0] == counts[1] > 0
+
+
+def worker_inside_the_engine(cluster: Cluster, job: Node, server: Server) -> Node:
+    """A worker one of whose tasks is downloading, as soon as there is one."""
+    while not job.ended:
+        if server.requests():
+            for worker in cluster.workers:
+                if worker.talks_to(server.port):
+                    return worker
+        time.sleep(0.2)
+    pytest.fail(f"the job ended before a worker was seen inside the engine:\n{job.said}")
+
+
+def tables(spark: SparkSession, warehouse: str) -> dict[str, list[str]]:
+    """What stands in a warehouse, less times and runs, in an order of its own."""
+    read = Warehouse(spark, warehouse).read
+    final = read("attempts").where("final").select("_id", "outcome", "http_status", "final_url", "bytes")
+    return {
+        "image_urls": rows(read("image_urls").drop("discovered_at")),
+        "attempts": rows(final),
+        "samples": rows(read("samples").drop("datetime", "landed_at")),
+    }
+
+
+def rows(frame: DataFrame) -> list[str]:
+    return sorted(str(row) for row in frame.collect())
