@@ -45,6 +45,7 @@ def test_only_folders(tmp_path: Path, kind: str) -> None:
         fresh_folder(str(path))
 
 
+@pytest.mark.timeout(900)  # a minute alone, but machines are shared
 def test_the_whole_way(spark: SparkSession, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "demo"
     model = shared / "models" / "yolo11n_int8_openvino_model"
