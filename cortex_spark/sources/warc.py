@@ -140,7 +140,7 @@ class _Window:
 def _members(source: Input, head: bytes) -> Iterator[_Piece | Damage]:
     window = _Window(source, head)
     lost = False  # behind a damage: what looks like a member and is none is part of it
-    while True:
+    while not _at_end(window):
         offset, position, size = window.offset, 0, 0
         text: list[bytes] = []
         inflater = zlib_ng.decompressobj(31)
@@ -161,8 +161,6 @@ def _members(source: Input, head: bytes) -> Iterator[_Piece | Damage]:
         except zlib_ng.error as error:  # type: ignore[misc]  # its stub says no exception
             fault = f"corrupt gzip member: {error}"
         if fault:
-            if not window.peek(0, 1) or _only_padding(window):
-                return
             if not lost and source.broken is None:
                 yield Damage(offset, fault)
             lost = True
@@ -175,13 +173,12 @@ def _members(source: Input, head: bytes) -> Iterator[_Piece | Damage]:
             lost = False
 
 
-def _only_padding(window: _Window) -> bool:
-    """Whether nothing but zeros follows, with which tapes and block devices fill up a file."""
-    while data := window.peek(0, _STEP):
-        if data.strip(b"\0"):
-            return False
-        window.drop(len(data))
-    return True
+def _at_end(window: _Window) -> bool:
+    """Whether nothing follows but zeros, with which block devices fill up a file."""
+    while (data := window.peek(0, _STEP)).startswith(b"\0"):
+        zeros = len(data) - len(data.lstrip(b"\0"))
+        window.drop(zeros)
+    return not data
 
 
 def _parse(pieces: Iterator[_Piece | Damage], *, plain: bool) -> Iterator[Record | Damage]:
@@ -253,7 +250,8 @@ def _record(text: bytes, position: int, offset: int, *, last: bool) -> _Step | N
     if end > len(text):
         fault = f"truncated: {len(text) - header.end()} of the {int(length)} bytes of a WARC record"
         return _Step(None, fault, start + 5, lost=True)
-    if following < len(text) and not text.startswith(b"WARC/", following):
+    apart = text[end:following].count(b"\n")  # two line ends close a record, whatever comes then
+    if following < len(text) and apart < 2 and not text.startswith(b"WARC/", following):
         fault = f"Content-Length {int(length)} does not lead to the end of the record"
         if not last or _VERSION.search(text, start + 5):
             return _Step(None, fault, start + 5, lost=True)
