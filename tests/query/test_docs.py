@@ -1,0 +1,57 @@
+"""Every block of docs/query.md is run."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import functions as F
+
+from cortex_spark.query import QueryError, mongo
+
+from .conftest import ROWS, Stored
+from .test_judge import as_columns, compare, in_mongo
+
+PAGE = (Path(__file__).parents[2] / "docs" / "query.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def test_filters(stored: Stored) -> None:
+    filters = blocks("json")
+    assert len(filters) == 5
+    compare(filters, [in_mongo(stored, text) for text in filters], as_columns(stored.samples.coalesce(1), filters))
+
+
+def test_sql_and_python(stored: Stored) -> None:
+    """The SQL examples find what the first filter finds."""
+    spark = stored.samples.sparkSession
+    whole = stored.warehouse.root + "-whole"  # as `cortex label` writes it: no annotator's entry is NULL
+    entries = F.exists("object_analysis", lambda boxes: boxes.isNull())
+    stored.samples.filter(~F.coalesce(entries, F.lit(False))).write.format("delta").save(f"{whole}/samples")
+    texts = [sql.replace("`warehouse/", f"`{whole}/") for sql in blocks("sql")]
+    exists, flattened, classes = [spark.sql(text).collect() for text in texts]
+    scope: dict[str, Any] = {"samples": spark.read.format("delta").load(f"{whole}/samples")}
+    for code in blocks("python"):
+        exec(code, scope)
+    found = {row["_id"] for row in scope["found"].collect()}
+    assert 0 < len(found) < ROWS
+    assert {row["_id"] for row in exists} == {row["_id"] for row in flattened} == found
+    assert {row["classname"] for row in classes} >= {"cat", "dog", "person"}
+
+
+def test_the_error_that_is_quoted() -> None:
+    with pytest.raises(QueryError) as refused:
+        mongo({"object_analysis": {"$elemMatch": {"$foo": 1}}})
+    assert str(refused.value) in PAGE
+
+
+def test_the_table_of_operators_is_whole() -> None:
+    from cortex_spark.query.parse import _LOGICAL, _OPERATORS
+
+    table = "\n".join(line for line in PAGE.splitlines() if line.startswith("|"))
+    assert set(re.findall(r"\$\w+", table)) == {*_LOGICAL, *_OPERATORS}
+    assert json.loads(blocks("json")[0])
