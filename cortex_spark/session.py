@@ -52,6 +52,15 @@ _LOCAL_DEFAULTS = {
 }
 
 
+# Warnings of Spark about what its callers mean to do, at every use of it.
+_CHATTY_LOGGERS = (
+    "org.apache.spark.rdd.MapPartitionsRDD",  # a merge checkpoints its source
+    "org.apache.spark.sql.classic.SparkSession",  # a notebook's session is used as it is
+    "org.apache.spark.sql.execution.window.WindowExec",  # a run's few batches are numbered in one task
+    "org.apache.spark.util.SparkStringUtils",  # a plan is long
+)
+
+
 def spark_session(app_name: str, *, master: str | None = None, conf: Mapping[str, str] = _NO_CONF) -> SparkSession:
     """Returns the running Spark session, or starts one.
 
@@ -88,7 +97,10 @@ def spark_session(app_name: str, *, master: str | None = None, conf: Mapping[str
     builder = SparkSession.builder.appName(app_name)
     for key, value in settings.items():
         builder = builder.config(key, value)
-    return builder.getOrCreate()
+    _hush()
+    session = builder.getOrCreate()
+    _hush()  # again: a Spark that starts may set its loggers anew
+    return session
 
 
 def _jvm_is_running() -> bool:
@@ -155,6 +167,13 @@ def _with_retries(master: str) -> str:
 def _with_delta(extensions: str) -> str:
     names = [name for name in extensions.split(",") if name]
     return ",".join(names if DELTA_EXTENSION in names else [*names, DELTA_EXTENSION])
+
+
+def _hush() -> None:
+    assert SparkContext._jvm is not None
+    log4j = SparkContext._jvm.org.apache.logging.log4j
+    for name in _CHATTY_LOGGERS:
+        log4j.core.config.Configurator.setLevel(name, log4j.Level.ERROR)
 
 
 def _check_delta() -> None:
