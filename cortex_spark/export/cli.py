@@ -11,7 +11,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cortex_spark.console import err
 from cortex_spark.console import out as console
-from cortex_spark.errors import CortexError
 from cortex_spark.export.columns import choose_columns
 from cortex_spark.export.parquet import DEFAULT_SHARD_ROWS
 from cortex_spark.export.parquet import export as write_export
@@ -86,9 +85,10 @@ def export(
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
     except KeyboardInterrupt:
-        raise CortexError(
-            f"stopped by Ctrl-C: {out} has no manifest and is not complete; --overwrite begins it anew"
-        ) from None
+        err.print(
+            f"stopped by Ctrl-C: {out} has no manifest and is not complete; --overwrite begins it anew", markup=False
+        )
+        raise typer.Exit(130) from None
     for warning in report.warnings:
         err.print(f"warning: {warning}", style="yellow", markup=False)
     if as_json:

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from cortex_spark.console import err, out
-from cortex_spark.errors import CortexError
 from cortex_spark.query.document import choose_fields, to_json
 from cortex_spark.query.mongo import compile_query
 from cortex_spark.query.page import page as read_page
@@ -48,7 +47,8 @@ def query(
             found = read_page(Warehouse(spark, warehouse), q, page, version=version, fields=names)
             seconds = time.monotonic() - start
     except KeyboardInterrupt:
-        raise CortexError("stopped by Ctrl-C before the page was there; a query changes nothing") from None
+        err.print("stopped by Ctrl-C before the page was there; a query changes nothing")
+        raise typer.Exit(130) from None
     for warning in found.warnings:
         err.print(f"warning: {warning}", style="yellow", markup=False)
     if as_json:
