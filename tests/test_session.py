@@ -15,6 +15,7 @@ from cortex_spark import jvm, session
 from cortex_spark.errors import CortexError
 from cortex_spark.jvm import DELTA_PACKAGE, check_java, delta_jars
 
+LOCAL_CONF = Path(__file__).parents[1] / "conf" / "local.conf"
 SPARK_SUBMIT = Path(pyspark.__file__).parent / "bin" / "spark-submit"
 
 # Writes and reads a Delta table, shows settings.
@@ -226,15 +227,17 @@ def test_a_later_start_needs_no_network_and_says_nothing(script: Path, tmp_path:
     assert (answer.stdout, answer.stderr, answer.returncode) == ("3 UTC\n", "", 0)
 
 
-def test_under_spark_submit_the_users_settings_stand(script: Path, tmp_path: Path) -> None:
+def test_under_spark_submit_the_users_settings_stand(script: Path, mirror: Path, tmp_path: Path) -> None:
     answer = run(
-        *(SPARK_SUBMIT, "--master", "local[1]", "--jars", ",".join(map(str, delta_jars()))),
-        *("--conf", "spark.sql.shuffle.partitions=7", script, tmp_path / "table"),
+        *(SPARK_SUBMIT, "--properties-file", LOCAL_CONF, "--conf", "spark.sql.shuffle.partitions=7"),
+        *("--conf", f"spark.jars.ivySettings={mirror}", "--conf", f"spark.jars.ivy={tmp_path / 'ivy'}"),
+        *(script, tmp_path / "table"),
         *("spark.sql.shuffle.partitions", "spark.speculation", "spark.sql.session.timeZone"),
         PYSPARK_PYTHON=sys.executable,
     )
     assert answer.returncode == 0, answer.stderr
-    assert answer.stdout == "3 7 false UTC\n"
+    # Ivy reports what it fetched on the same output.
+    assert answer.stdout.endswith("\n3 7 false UTC\n")
 
 
 def test_under_spark_submit_without_delta_the_remedy_is_named(script: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
@@ -20,6 +21,8 @@ from tests.cluster.standalone import Cluster, Node
 
 ALLOWED = {"CORTEX_ALLOW_PRIVATE_HOSTS": "*.localhost"}
 MODEL = "shipped"
+# Of the demo's web: about 60 pictures, some of which are missing, or not to be used.
+HOSTS = {"cats.localhost", "coffee.localhost", "old.localhost", "press.localhost"}
 
 
 @pytest.mark.cluster
@@ -30,7 +33,8 @@ def test_a_worker_killed_inside_the_engine_leaves_no_trace_in_the_tables(
     with Server() as server:
         web = build(server.port)
         wat = str(tmp_path / "pages.warc.wat.gz")
-        write_warc(web.pages, tmp_path / "pages.warc.gz", "CC-CLUSTER")
+        pages = [page for page in web.pages if urlsplit(page.url).hostname in HOSTS]
+        write_warc(pages, tmp_path / "pages.warc.gz", "CC-CLUSTER")
         derive_wat(tmp_path / "pages.warc.gz", Path(wat))
 
         there = str(tmp_path / "cluster")
