@@ -223,8 +223,9 @@ class LabelJob:
         report.final = Counter({row["outcome"]: row["count"] for row in states if row["outcome"] is not None})
         report.waiting = sum(row["count"] for row in states if row["outcome"] is None)
         report.known = sum(report.final.values()) + report.waiting
-        samples = self._warehouse.read("samples").count()
-        labelled = report.final[OK]
-        if samples < labelled:
-            raise CortexError(f"{labelled:,} URLs are labelled and 'samples' has {samples:,} rows")
+        if report.runs:
+            ours = self._warehouse.read("attempts").where(F.col("run").isin(report.runs) & (F.col("outcome") == OK))
+            missing = ours.join(self._warehouse.read("samples").select("_id"), "_id", "left_anti").count()
+            if missing:
+                raise CortexError(f"{missing:,} URLs that this job labelled are missing in the table 'samples'")
         return report

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from delta.exceptions import DeltaConcurrentModificationException
+from delta import exceptions as delta_exceptions
 from delta.tables import DeltaMergeBuilder, DeltaTable
 from pyspark.sql import DataFrame, Row, SparkSession
 
@@ -29,6 +29,18 @@ _STATISTICS: Final[dict[str, str]] = {
     "plans": "run,batch,task,host",
     "runs": "run,at,event",
 }
+
+#: What Delta raises when another commit came in between; the classes have no base of their own in common.
+_CONFLICTS: Final = (
+    delta_exceptions.ConcurrentAppendException,
+    delta_exceptions.ConcurrentDeleteDeleteException,
+    delta_exceptions.ConcurrentDeleteReadException,
+    delta_exceptions.ConcurrentTransactionException,
+    delta_exceptions.ConcurrentWriteException,
+    delta_exceptions.DeltaConcurrentModificationException,
+    delta_exceptions.MetadataChangedException,
+    delta_exceptions.ProtocolChangedException,
+)
 
 #: Races for a commit are lost to somebody who won: with this many tries only a livelock is left as the cause.
 _MAX_TRIES: Final = 20
@@ -117,7 +129,7 @@ class Warehouse:
         for attempt in range(1, _MAX_TRIES + 1):
             try:
                 return commit()
-            except DeltaConcurrentModificationException as error:
+            except _CONFLICTS as error:
                 if attempt == _MAX_TRIES:
                     raise CortexError(
                         f"{self.root}: {attempt} commits in a row were overtaken by other writers; "

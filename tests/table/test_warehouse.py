@@ -1,0 +1,59 @@
+"""The doors by which rows get into tables, under races."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from cortex_spark.errors import CortexError
+from cortex_spark.schema import RUNS
+from cortex_spark.table import Warehouse
+from tests.web import discover
+
+
+@pytest.fixture
+def tables(spark: SparkSession, warehouse: Path) -> Warehouse:
+    return Warehouse(spark, str(warehouse))
+
+
+def test_insert_new_races_for_a_table_that_is_not_there(tables: Warehouse) -> None:
+    added: list[int] = []
+    errors: list[BaseException] = []
+
+    def insert(first: int) -> None:
+        try:
+            found = [f"http://h/{number}.jpg" for number in range(first, first + 4)]
+            added.append(discover(tables.spark, tables, found))
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=insert, args=(first,)) for first in (0, 2, 4)]  # 0 to 7, some twice
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert sum(added) == 8
+    rows = tables.read("image_urls")
+    assert rows.count() == rows.select("_id").distinct().count() == 8
+
+
+def test_append_once_has_one_effect(tables: Warehouse) -> None:
+    rows = tables.spark.createDataFrame([("r", None, "open", "h", 1, 0.0, "m")], RUNS)
+    for version in (1, 1, 2, 1):
+        tables.append_once(rows, "runs", app_id="a", version=version)
+    tables.append_once(rows, "runs", app_id="b", version=1)
+    assert tables.read("runs").count() == 3
+
+
+def test_deletion_vectors_stay_off(tables: Warehouse) -> None:
+    properties = tables.delta("samples").detail().select("properties").collect()[0][0]
+    assert properties["delta.enableDeletionVectors"] == "false"
+
+
+def test_backtick_in_path_is_refused(spark: SparkSession) -> None:
+    with pytest.raises(CortexError, match="backtick"):
+        Warehouse(spark, "a`b")
