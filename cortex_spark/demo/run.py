@@ -7,7 +7,7 @@ import shlex
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +34,9 @@ _SHARD_ROWS: Final = 64
 _TIMES: Final = {0: "never", 1: "once", 2: "twice"}
 _CLASSES: Final = 12  # rows of the table of classes
 #: The web is on loopback, and the fetcher refuses addresses that are not public unless it is told otherwise.
-_ALLOW: Final = ("CORTEX_ALLOW_PRIVATE_HOSTS", "*.localhost")
+_ALLOW: Final = {"CORTEX_ALLOW_PRIVATE_HOSTS": "*.localhost"}
+#: In a job this short the JVM would spend most of its time compiling; its first compiler is enough.
+_QUICK_JVM: Final = {"SPARK_SUBMIT_OPTS": "-XX:TieredStopAtLevel=1"}
 
 Row = dict[str, Any]
 
@@ -62,17 +64,17 @@ def fresh_folder(warehouse: str) -> Path:
 
 
 @contextmanager
-def _loopback_allowed() -> Iterator[None]:
-    name, hosts = _ALLOW
-    before = os.environ.get(name)
-    os.environ[name] = hosts
+def _environment(settings: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @dataclass
@@ -85,7 +87,7 @@ class _Demo:
         """Shows and runs ``cortex ARGUMENTS``: the command's own function, in one Spark session for all of them."""
         from cortex_spark.cli import main  # which imports this module for its own list of commands
 
-        settings = f"{_ALLOW[0]}='{_ALLOW[1]}' " if fetches else ""
+        settings = "".join(f"{name}={shlex.quote(value)} " for name, value in _ALLOW.items()) if fetches else ""
         out.print()
         out.print(Rule(f"[bold]{title}", align="left", style="dim"))
         out.print(f"$ {settings}cortex {shlex.join(arguments)}", style="bold green", markup=False, soft_wrap=True)
@@ -171,7 +173,7 @@ def run(warehouse: str, model: str | None) -> Path:
     demo, into = _Demo(), ("--warehouse", str(folder))
     chosen = ("--model", model) if model else ()
     shards = folder / "export"
-    with Server() as server, _loopback_allowed():
+    with Server() as server, _environment(_ALLOW | _QUICK_JVM):
         web = _serve(server)
         wat = _write_crawl(web, folder / "crawl")
         demo.command("The pictures that its pages refer to", "extract", "--wat", str(wat), *into)
