@@ -3,7 +3,3 @@
 ``columns`` says what a row of a shard is, ``shards`` writes them inside Spark's tasks, ``folder`` is where they go, and
 ``parquet`` is the whole of an export with its manifest.
 """
-
-from cortex_spark.export.parquet import ExportReport, export
-
-__all__ = ["ExportReport", "export"]

@@ -11,12 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cortex_spark.console import err
 from cortex_spark.console import out as console
-from cortex_spark.export.columns import choose_columns
-from cortex_spark.export.parquet import DEFAULT_SHARD_ROWS
-from cortex_spark.export.parquet import export as write_export
-from cortex_spark.query.mongo import compile_query
-from cortex_spark.session import spark_session
-from cortex_spark.table.warehouse import Warehouse
+from cortex_spark.export.sizes import DEFAULT_SHARD_ROWS
 
 
 class Format(StrEnum):
@@ -58,6 +53,13 @@ def export(
     warehouse: Annotated[str, typer.Option("--warehouse", metavar="DIR", help="Where the tables are.")] = "warehouse",
 ) -> None:
     """Write the samples that match a MongoDB filter as Parquet shards with a manifest."""
+    # Here, not above: `cortex --help` need not load Spark.
+    from cortex_spark.export.columns import choose_columns
+    from cortex_spark.export.parquet import export as write_export
+    from cortex_spark.query.mongo import compile_query
+    from cortex_spark.session import spark_session
+    from cortex_spark.table.warehouse import Warehouse
+
     # What is wrong with the question is said before Spark has started.
     compile_query(q)
     choose_columns(columns)

@@ -24,6 +24,7 @@ from cortex_spark.export.columns import IMAGE, Columns, choose_columns
 from cortex_spark.export.folder import MANIFEST, Folder, shard_name
 from cortex_spark.export.progress import watching
 from cortex_spark.export.shards import Fetching, beginning, write_shards
+from cortex_spark.export.sizes import DEFAULT_SHARD_ROWS
 from cortex_spark.query.mongo import compile_query
 from cortex_spark.query.page import pinned
 from cortex_spark.query.text import read
@@ -31,7 +32,6 @@ from cortex_spark.table.warehouse import Warehouse
 
 #: Sources of pictures that are not online.
 PRIVATE_SOURCES: Final = ("private", "crowdsourced", "synthetic")
-DEFAULT_SHARD_ROWS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)

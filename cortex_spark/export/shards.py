@@ -27,6 +27,7 @@ from cortex_spark.config import Settings
 from cortex_spark.engine.download import fetch_same
 from cortex_spark.export.columns import IMAGE, Columns
 from cortex_spark.export.folder import Folder, shard_name
+from cortex_spark.export.sizes import ROW_GROUP, ROW_GROUP_WITH_IMAGES
 
 #: What a task says of a shard it wrote.
 REPORT: Final = StructType(
@@ -41,9 +42,6 @@ REPORT: Final = StructType(
 
 #: First characters of ``_id`` that are counted by: 4,096 counts for hexadecimal digits.
 _BEGINNING: Final = 3
-_ROW_GROUP: Final = 10_000
-#: With pictures, some 100 KB each: readers hold a row group in memory.
-_ROW_GROUP_WITH_IMAGES: Final = 500
 #: More tasks than this cost more than they bring; each then writes several shards.
 _MAX_TASKS: Final = 4_096
 
@@ -130,9 +128,9 @@ def _write(
     arrow = to_arrow_schema(schema, timezone="UTC")
     left_out: Counter[str] = Counter()
     if fetching is None:
-        parts, group = _rows(batches, arrow), _ROW_GROUP
+        parts, group = _rows(batches, arrow), ROW_GROUP
     else:
-        parts, group = _with_images(batches, arrow, fetching, left_out), _ROW_GROUP_WITH_IMAGES
+        parts, group = _with_images(batches, arrow, fetching, left_out), ROW_GROUP_WITH_IMAGES
         arrow = arrow.append(pa.field(IMAGE.name, pa.binary()))
     written = 0
     with folder.writing(shard_name(shard)) as sink:
@@ -190,8 +188,8 @@ def _with_images(
                 places[row["_id"]] = (spool.tell(), len(fetched.body))
                 spool.write(fetched.body)
         kept = together.filter(pc.is_in(together["_id"], value_set=pa.array(list(places), pa.string())))
-        for start in range(0, kept.num_rows, _ROW_GROUP_WITH_IMAGES):
-            part = kept.slice(start, _ROW_GROUP_WITH_IMAGES).combine_chunks()
+        for start in range(0, kept.num_rows, ROW_GROUP_WITH_IMAGES):
+            part = kept.slice(start, ROW_GROUP_WITH_IMAGES).combine_chunks()
             ids: list[Any] = part["_id"].to_pylist()
             images = pa.array([_read(spool, *places[_id]) for _id in ids], pa.binary())
             flat = next(_rows(iter(part.to_batches()), schema))

@@ -9,13 +9,6 @@ from typing import Annotated
 import typer
 
 from cortex_spark.console import err, out
-from cortex_spark.query.document import choose_fields, to_json
-from cortex_spark.query.mongo import compile_query
-from cortex_spark.query.page import page as read_page
-from cortex_spark.query.page import page_number
-from cortex_spark.query.view import page_table
-from cortex_spark.session import spark_session
-from cortex_spark.table.warehouse import Warehouse
 
 
 def query(
@@ -34,6 +27,15 @@ def query(
     warehouse: Annotated[str, typer.Option("--warehouse", metavar="DIR", help="Where the tables are.")] = "warehouse",
 ) -> None:
     """Show a page of 25 samples that match a MongoDB filter, and how many do."""
+    # Here, not above: `cortex --help` need not load Spark.
+    from cortex_spark.query.document import choose_fields, to_json
+    from cortex_spark.query.mongo import compile_query
+    from cortex_spark.query.page import page as read_page
+    from cortex_spark.query.page import page_number
+    from cortex_spark.query.view import page_table
+    from cortex_spark.session import spark_session
+    from cortex_spark.table.warehouse import Warehouse
+
     # What is wrong with the question is said before Spark has started.
     compile_query(q)
     page_number(page)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cortex_spark.export import export
+from cortex_spark.export.parquet import export
 from cortex_spark.table import Warehouse
 
 from .conftest import contents

@@ -12,10 +12,10 @@ from pyspark.sql import SparkSession
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from cortex_spark.errors import CortexError
-from cortex_spark.export import export
 from cortex_spark.export.columns import choose_columns
 from cortex_spark.export.folder import Folder
-from cortex_spark.query import QueryError
+from cortex_spark.export.parquet import export
+from cortex_spark.query.errors import QueryError
 from cortex_spark.schema import SAMPLES
 from cortex_spark.table import Warehouse
 

@@ -13,7 +13,7 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from cortex_spark.export import export
+from cortex_spark.export.parquet import export
 from cortex_spark.schema import SAMPLES
 from cortex_spark.sources import store
 from cortex_spark.table import Warehouse

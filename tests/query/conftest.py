@@ -19,7 +19,7 @@ from pymongo.collection import Collection
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from cortex_spark.query import to_document
+from cortex_spark.query.document import to_document
 from cortex_spark.schema import SAMPLES
 from cortex_spark.table import Warehouse
 

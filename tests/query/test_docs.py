@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pyspark.sql import functions as F
 
-from cortex_spark.query import QueryError, mongo
+from cortex_spark.query.errors import QueryError
+from cortex_spark.query.mongo import mongo
 
 from .conftest import ROWS, Stored
 from .test_judge import as_columns, compare, in_mongo

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from cortex_spark.query import mongo
+from cortex_spark.query.mongo import mongo
 
 from .conftest import ROWS, Stored
 from .grammar import COMPARISONS, queries

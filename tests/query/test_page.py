@@ -12,9 +12,11 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from cortex_spark.errors import CortexError
-from cortex_spark.query import Page, QueryError, mongo, page, to_document, to_json
 from cortex_spark.query.cli import query as query_command
-from cortex_spark.query.document import DEFAULT_FIELDS
+from cortex_spark.query.document import DEFAULT_FIELDS, to_document, to_json
+from cortex_spark.query.errors import QueryError
+from cortex_spark.query.mongo import mongo
+from cortex_spark.query.page import Page, page
 from cortex_spark.query.text import MAX_DEPTH
 from cortex_spark.query.view import page_table
 from cortex_spark.schema import SAMPLES

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cortex_spark.query import QueryError
+from cortex_spark.query.errors import QueryError
 from cortex_spark.query.mongo import compile_query
 from cortex_spark.query.text import MAX_DEPTH, MAX_LENGTH, MAX_NODES
 
