@@ -163,7 +163,7 @@ def _write_crawl(web: Web, folder: Path) -> Path:
     return wat
 
 
-def run(warehouse: str, model: str | None) -> Path:
+def run(warehouse: str, model: str) -> Path:
     """Runs the demo into ``warehouse``; gives the path of the contact sheet.
 
     Raises CortexError when the folder is not the demo's, a package with photographs is missing, or a command fails.
@@ -171,13 +171,12 @@ def run(warehouse: str, model: str | None) -> Path:
     started = time.monotonic()
     folder = fresh_folder(warehouse)
     demo, into = _Demo(), ("--warehouse", str(folder))
-    chosen = ("--model", model) if model else ()
     shards = folder / "export"
     with Server() as server, _environment(_ALLOW | _QUICK_JVM):
         web = _serve(server)
         wat = _write_crawl(web, folder / "crawl")
         demo.command("The pictures that its pages refer to", "extract", "--wat", str(wat), *into)
-        demo.command("Download, measure and label them", "label", *chosen, *into, fetches=True)
+        demo.command("Download, measure and label them", "label", "--model", model, *into, fetches=True)
         out.print(_log(server, web), soft_wrap=True)
         demo.command("Cats, wider than 100 pixels", "query", "--q", _CATS, *into)
         demo.command(
