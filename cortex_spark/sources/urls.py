@@ -108,7 +108,7 @@ def address(reference: str, base: str | None = None) -> Address:
     start = reference[:5].lower()
     if start == "data:":
         raise UrlError("data_uri")
-    if start != "http:" and start != "https" and _SCHEME.match(reference):
+    if start not in ("http:", "https") and ":" in reference and _SCHEME.match(reference):
         raise UrlError("not_http")
     if len(reference) > MAX_LENGTH:
         raise UrlError("bad_url")

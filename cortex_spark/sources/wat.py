@@ -237,9 +237,6 @@ def _names_picture(url: str) -> bool:
 #: Entities of ``&`` only: crawls before 2016 kept those of the page's source; others would be guesses in a URL.
 _AMPERSAND: Final = re.compile(r"&(?:amp|#0*38|#[xX]0*26);")
 
-# By the name of the file; sizes like 16x9 and 1x1 inside a name are aspect ratios.
-_ICON: Final = re.compile(r"(?:^|/)(?:favicon|apple-touch-icon)[^/]*$|\.ico$", re.IGNORECASE)
-_PIXEL: Final = re.compile(r"(?:^|[/_-])1x1\.(?:gif|png)$", re.IGNORECASE)
 _ONE_WIDE: Final = re.compile(r"(?:^|[&;])w(?:idth)?=1(?:$|[&;])")
 _ONE_HIGH: Final = re.compile(r"(?:^|[&;])h(?:eight)?=1(?:$|[&;])")
 
@@ -253,11 +250,15 @@ def _address(reference: str, base: str | None) -> Address | str:
     except UrlError as error:
         return error.fault
     path, _, query = found.url.partition("#")[0].partition("?")
-    if _ICON.search(path):
+    name = path[path.rfind("/") + 1 :].lower()
+    if name.startswith(("favicon", "apple-touch-icon")) or name.endswith(".ico"):
         return "icon"
-    if path.endswith((".svg", ".svgz", ".SVG")):
+    if name.endswith((".svg", ".svgz")):
         return "vector"
-    if _PIXEL.search(path) or (query and _ONE_WIDE.search(query) and _ONE_HIGH.search(query)):
+    # 1x1 elsewhere in a name, and in a JPEG's, is an aspect ratio.
+    if name.endswith(("1x1.gif", "1x1.png")) and name[-8:-7] in ("", "_", "-"):
+        return "tracking_pixel"
+    if query and _ONE_WIDE.search(query) and _ONE_HIGH.search(query):
         return "tracking_pixel"
     return found
 
