@@ -60,7 +60,8 @@ class _Reader(DataSourceReader):
         try:
             yield from self._stage(staged, partition.path)
         except (OSError, CortexError) as error:  # of this file; the others are worth having
-            staged.tally["unreadable"] += 1
+            if not staged.tally:
+                staged.tally["unreadable"] += 1
             staged.finding(0, f"cannot be read: {error}")
         yield from staged.batches(end=True)
 
