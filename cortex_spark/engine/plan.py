@@ -60,7 +60,8 @@ def in_batches(rows: DataFrame, batching: Batching, run: str) -> DataFrame:
     """``rows`` of ``wanted`` as rows of PLANS.
 
     All URLs of a host in a batch are in one task, so that politeness needs no coordinator. What a host has beyond the
-    cap comes in later batches. Hosts are dealt out to tasks by size. Pictures without a host (the store's) lie anywhere.
+    cap comes in later batches. Hosts are dealt out to tasks by size. Pictures of the store have no host: they lie
+    anywhere.
     """
     host = F.coalesce("host", F.concat(F.lit("#"), F.col("_id").substr(1, 2)))
     order = Window.partitionBy("place").orderBy("_id")
