@@ -1,0 +1,37 @@
+"""The one door into ``samples``: from what ``attempts`` recorded, never from the engine's output computed again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from pyspark.sql import functions as F
+
+from cortex_spark.outcomes import OK
+from cortex_spark.table.warehouse import Warehouse
+
+
+def commit_samples(warehouse: Warehouse, run: str, batches: list[int]) -> int:
+    """Bring the finished samples of some ``batches`` of ``run`` into ``samples``; the number of rows added.
+
+    Ids that exist are left alone, unless another model has labelled the same bytes: then its boxes and its name stand
+    behind those that are there. Doing it again changes nothing.
+    """
+    finished = warehouse.read("attempts").where(
+        (F.col("run") == run) & F.col("batch").isin(batches) & (F.col("outcome") == OK)
+    )
+    one_each = finished.groupBy("_id").agg(F.min_by("sample", "attempted_at").alias("sample"))
+    fresh = one_each.select("sample.*", F.lit(datetime.now(UTC)).alias("landed_at"))
+    merge = (
+        warehouse.delta("samples")
+        .alias("t")
+        .merge(fresh.alias("s"), "t._id = s._id")
+        .whenMatchedUpdate(
+            condition="t.hash = s.hash AND NOT arrays_overlap(t.annotators, s.annotators)",
+            set={
+                "object_analysis": "concat(t.object_analysis, s.object_analysis)",
+                "annotators": "concat(t.annotators, s.annotators)",
+            },
+        )
+        .whenNotMatchedInsertAll()
+    )
+    return int(warehouse.merge(merge)["num_inserted_rows"])
