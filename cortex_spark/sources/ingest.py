@@ -32,8 +32,8 @@ from cortex_spark.table import Warehouse
 #: Where a list of URLs or a folder of pictures comes from.
 Source = Literal["public", "private", "crowdsourced", "synthetic"]
 
-#: Files with these headers are pictures (Pillow's names): what ``measure`` accepts.
-PICTURE_FORMATS: Final = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "ICO")
+#: Files with these headers are pictures (Pillow's readers; that of JPEG reads MPO too): what ``measure`` accepts.
+PICTURE_FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "ICO")
 
 # Only headers are read here; how many pixels are too many, measuring decides.
 Image.MAX_IMAGE_PIXELS = None

@@ -199,4 +199,4 @@ def test_sources() -> None:
 
 
 def test_the_store_takes_what_measuring_accepts() -> None:
-    assert set(PICTURE_FORMATS) == set(FORMATS)
+    assert {*PICTURE_FORMATS, "MPO"} == set(FORMATS)
