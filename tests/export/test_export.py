@@ -63,7 +63,7 @@ def test_same_bytes_from_other_partitions_and_batches(table: Warehouse, spark: S
     settings = {
         "spark.sql.execution.arrow.maxRecordsPerBatch": "37",
         "spark.sql.shuffle.partitions": "1",
-        "spark.sql.files.maxPartitionBytes": "4096",
+        "spark.sql.files.maxPartitionBytes": "32768",
         "spark.sql.adaptive.enabled": "false",
     }
     before = {key: spark.conf.get(key) for key in settings}

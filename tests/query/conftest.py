@@ -46,7 +46,7 @@ POOLS: dict[str, list[Any]] = {
     "source": ["commoncrawl", "private", "synthetic"],
     "object_analysis_processed": [True, False],
     "face_analysis_processed": [True, False],
-    "label_quality_estimation": [0.0, -0.0, 0.25, 0.8, 1.0, float("nan"), float("inf")],
+    "label_quality_estimation": [0.0, -0.0, 0.25, 0.8, 1.0, float("nan"), float("inf"), 2.0**53],
     "bytes": [1, 2**53, 2**53 + 1, 2**63 - 1, -(2**63)],
     "host": ["a.example", "b.example"],
 }

@@ -97,6 +97,63 @@ def operators(query: object, negated: bool = False) -> list[tuple[str, bool]]:
     ]
 
 
+#: What chance seldom draws and a translator easily gets wrong.
+CASES: list[dict[str, Any]] = [
+    # missing and null
+    {"width": None},
+    {"width": {"$ne": None}},
+    {"width": {"$gte": None}},
+    {"width": {"$lt": None}},
+    {"width": {"$nin": [None, 100]}},
+    {"width": {"$not": {"$gt": 100}}},
+    {"$nor": [{"width": 100}, {"height": {"$exists": False}}]},
+    {},
+    # null elements, and elements against wholes
+    {"object_analysis": None},
+    {"annotators": {"$ne": None}},
+    {"histogram": {"$in": [None, 1]}},
+    {"annotators": {"$nin": [None]}},
+    {"object_analysis": {"$elemMatch": {"$eq": None}}},
+    {"object_analysis": {"$elemMatch": {"$not": {"$size": 1}}}},
+    {"object_analysis": {"$not": {"$elemMatch": {"$elemMatch": {"classname": "cat"}}}}},
+    {"object_analysis": {"$elemMatch": {"$not": {"$elemMatch": {"classname": "cat"}}}}},
+    {"object_analysis": {"$elemMatch": {"$elemMatch": {"classname": {"$ne": "cat"}}}}},
+    {"object_analysis": {"$elemMatch": {"$elemMatch": {"classname": "cat", "x1": {"$gt": 0}}}}},
+    {"object_analysis": {"$elemMatch": {"$elemMatch": {"$nor": [{"classname": "cat"}]}}}},
+    {"histogram": {"$elemMatch": {"$elemMatch": {"$gt": 0, "$lt": 2}}}},
+    {"histogram": {"$elemMatch": {"$elemMatch": {"$exists": True}}}},
+    {"histogram": {"$elemMatch": {"$gt": 0}}},
+    {"histogram": {"$elemMatch": {"$elemMatch": {}}}},
+    # numbers: between integers, between doubles, at the ends of their ranges, NaN and negative zero
+    *[{"width": {operator: 100.5}} for operator in COMPARISONS],
+    *[{"bytes": {operator: 2**53 + 1}} for operator in COMPARISONS],
+    *[{"bytes": {operator: 9.3e18}} for operator in COMPARISONS],
+    *[{"width": {operator: -(2.0**31) - 0.5}} for operator in COMPARISONS],
+    *[{"label_quality_estimation": {operator: 2**53 + 1}} for operator in COMPARISONS],
+    *[{"label_quality_estimation": {operator: -0.0}} for operator in COMPARISONS],
+    {"label_quality_estimation": {"$not": {"$gt": 0.5}}},
+    {"label_quality_estimation": {"$in": [0, 1, 0.25]}},
+    {"object_analysis": {"$elemMatch": {"$elemMatch": {"confidence": {"$gte": 0.5}}}}},
+    # unlike types
+    {"object_analysis_processed": 1},
+    {"width": True},
+    {"width": {"$not": {"$lt": "100"}}},
+    {"datetime": {"$gte": 0}},
+    # dates within a millisecond, and before 1970
+    *[{"datetime": {operator: {"$date": "2023-01-04T09:58:14.082Z"}}} for operator in COMPARISONS],
+    *[{"datetime": {operator: {"$date": -1}}} for operator in COMPARISONS],
+    {"datetime": {"$in": [{"$date": "2023-01-04T09:58:14.083Z"}, {"$date": "1500-06-01T00:00:00Z"}, None]}},
+    # strings: case, other scripts, the empty one
+    {"url": {"$gt": "http://a.example/cat.jpg"}},
+    {"url": {"$lte": "http://b.example/\u00fc.png"}},
+    {"url": ""},
+]
+
+
+def test_cases(stored: Stored) -> None:
+    judge(stored, [json.dumps(case) for case in CASES])
+
+
 def test_generated(stored: Stored) -> None:
     texts = generate(600, derandomize=True)
     assert len(texts) >= 400
