@@ -35,7 +35,6 @@ def spark() -> Iterator[SparkSession]:
     # Each query runs once and on few rows here: compiling it, in Spark and in the JVM, costs more than it gives
     # (measured on 2 cores: a labelling job of four pictures takes 12 to 18 s of CPU time instead of 40).
     quick = {
-        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
         "spark.sql.codegen.wholeStage": "false",
         "spark.sql.codegen.factoryMode": "NO_CODEGEN",
         "spark.sql.shuffle.partitions": "2",

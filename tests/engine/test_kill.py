@@ -31,7 +31,6 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(1500)]
 
 _MODEL = ("models", "yolo11n_int8_openvino_model")
 _QUICK = """\
-spark.driver.extraJavaOptions -XX:TieredStopAtLevel=1
 spark.sql.codegen.wholeStage false
 spark.sql.codegen.factoryMode NO_CODEGEN
 spark.sql.shuffle.partitions 2
