@@ -33,6 +33,8 @@ from cortex_spark.table.samples import commit_samples
 #: Seconds between two looks for new work with ``follow``.
 _FOLLOW_SECONDS: Final = 10.0
 _PLAN_TRIES: Final = 10
+#: A few minutes' work on a CPU: what a kill costs at most.
+_BATCH_URLS_PER_TASK: Final = 2000
 
 
 @dataclass
@@ -97,7 +99,9 @@ class LabelJob:
         self._warehouse = warehouse
         self._model = model
         self._config = config
-        self._batching = Batching(tasks, batch_urls or 2000 * tasks, host_urls)
+        size = batch_urls or _BATCH_URLS_PER_TASK * tasks
+        # A host is one task's business: more of it than a task's share would leave the other tasks waiting.
+        self._batching = Batching(tasks, size, min(host_urls, -(-size // tasks)))
         self._runs = Runs(warehouse)
         self._broadcast: Broadcast[Model] = context.broadcast(model)
         self._show = show
