@@ -113,10 +113,10 @@ class LabelJob:
         Unfinished runs of processes that are gone come first; ``limit`` counts their URLs, too. Raises CortexError if
         not every URL that went in came out.
         """
-        host = self._warehouse.spark.conf.get("spark.driver.bindAddress", None) or self._warehouse.spark.conf.get(
-            "spark.driver.host", "127.0.0.1"
-        )
-        with ProgressServer(str(host)) as progress, LabelDisplay(progress, show=self._show) as display:
+        conf = self._warehouse.spark.sparkContext.getConf()
+        host = conf.get("spark.driver.host", "127.0.0.1") or "127.0.0.1"
+        server = ProgressServer(host, conf.get("spark.driver.bindAddress", host) or host)
+        with server as progress, LabelDisplay(progress, show=self._show) as display:
             while True:
                 for run in self._take_over(display):
                     self._work(run, progress, display)

@@ -31,9 +31,9 @@ class Address:
 
 
 class ProgressServer:
-    """Counts finished URLs by outcome, on the driver."""
+    """Counts finished URLs by outcome, on the driver: it listens on ``bind``, and workers find it at ``host``."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, bind: str) -> None:
         counts: Counter[str] = Counter()
         lock = threading.Lock()
         token = secrets.token_hex(16)
@@ -50,7 +50,7 @@ class ProgressServer:
 
         self._counts = counts
         self._lock = lock
-        self._server = socketserver.ThreadingTCPServer((host, 0), Handler)
+        self._server = socketserver.ThreadingTCPServer((bind, 0), Handler)
         self._server.daemon_threads = True
         self.address = Address(host, self._server.server_address[1], token)
 
