@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from datetime import datetime
+from typing import Any
 
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -15,7 +16,7 @@ from cortex_spark.schema import IMAGE_URLS, PLANS
 def test_batches_tasks_and_caps(spark: SparkSession) -> None:
     """A skewed web: one host with half of all URLs, some with a few, many with one; and private pictures."""
     hosts = ["big"] * 100 + [f"middle{n}" for n in range(5) for _ in range(12)] + [f"small{n}" for n in range(30)]
-    rows: list[tuple[object, ...]] = [
+    rows: list[tuple[Any, ...]] = [
         (f"{n:032x}", f"http://{host}/{n}", host, "public", "list", None, None, None, datetime(2026, 1, 1), [], 1)
         for n, host in enumerate([*hosts, *[None] * 10])
     ]
