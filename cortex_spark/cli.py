@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated
 
-import click
 import typer
+from rich.markup import escape
+from typer.exceptions import TyperException
 
 from cortex_spark import __version__
 from cortex_spark.console import err, out
@@ -47,6 +48,15 @@ def cortex(
         os.environ["CORTEX_DEBUG"] = "1"
 
 
+def _first_line(error: Exception) -> str:
+    """What an error that is not ours says, less its stack trace: Spark's begin with what happened, further on why."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    causes = [line for line in lines if line.startswith("Caused by:")]
+    said = [line for line in lines if not line.startswith(("at ", "Caused by:", "..."))]
+    shown = " ".join([*said[:2], *causes[-1:]])
+    return f"{type(error).__name__}: {shown} (cortex --debug shows the stack trace)"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; errors that a user can mend are one message without a stack trace.
 
@@ -54,16 +64,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     try:
         code = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except TyperException as error:
+        err.print(f"[bold red]error:[/] {escape(str(error))} (--help says what there is)", soft_wrap=True)
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
         err.print("interrupted; the same command goes on where it stopped")
         sys.exit(130)
-    except CortexError as error:
+    except Exception as error:
         if os.environ.get("CORTEX_DEBUG"):
             raise
-        err.print(f"[bold red]error:[/] {error}", soft_wrap=True)
+        message = str(error) if isinstance(error, CortexError) else _first_line(error)
+        err.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -63,8 +63,9 @@ def label(
     with err.status("resolving the model"):
         resolved = resolve_model(model, device=device, confidence=confidence, iou=iou, imgsz=imgsz)
     err.print(f"model: {resolved.describe()}")
-    config = EngineConfig(settings, warehouse, device=device)
-    job = LabelJob(Warehouse(spark, warehouse), resolved, config, batch_urls=batch, host_urls=host_cap)
+    tables = Warehouse(spark, warehouse)
+    config = EngineConfig(settings, tables.root, device=device)
+    job = LabelJob(tables, resolved, config, batch_urls=batch, host_urls=host_cap)
     report = job.run(limit=limit, retry=retry, follow=follow)
     if as_json:
         out.print_json(json.dumps(report.as_json()))

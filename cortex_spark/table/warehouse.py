@@ -10,10 +10,12 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, TypeVar
 
 from delta import exceptions as delta_exceptions
 from delta.tables import DeltaMergeBuilder, DeltaTable
+from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, Row, SparkSession
 
 from cortex_spark.errors import CortexError
@@ -42,6 +44,9 @@ _CONFLICTS: Final = (
     delta_exceptions.ProtocolChangedException,
 )
 
+#: The same of a table that another process is about to make: its folder is there, its first commit is not.
+_HALF_MADE: Final = "DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION"
+
 #: Races for a commit are lost to somebody who won: with this many tries only a livelock is left as the cause.
 _MAX_TRIES: Final = 20
 
@@ -53,7 +58,8 @@ class Warehouse:
         if "`" in root:
             raise CortexError(f"--warehouse {root!r}: a backtick cannot stand in a table's path")
         self.spark = spark
-        self.root = root.rstrip("/")
+        # Delta takes a relative path for the name of a table.
+        self.root = root.rstrip("/") if ":" in root else str(Path(root).absolute())
 
     def path(self, table: str) -> str:
         """The folder of ``table``."""
@@ -129,7 +135,9 @@ class Warehouse:
         for attempt in range(1, _MAX_TRIES + 1):
             try:
                 return commit()
-            except _CONFLICTS as error:
+            except (*_CONFLICTS, AnalysisException) as error:
+                if isinstance(error, AnalysisException) and error.getCondition() != _HALF_MADE:
+                    raise
                 if attempt == _MAX_TRIES:
                     raise CortexError(
                         f"{self.root}: {attempt} commits in a row were overtaken by other writers; "

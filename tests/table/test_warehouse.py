@@ -54,6 +54,15 @@ def test_deletion_vectors_stay_off(tables: Warehouse) -> None:
     assert properties["delta.enableDeletionVectors"] == "false"
 
 
+def test_a_relative_folder_is_one_of_the_working_directory(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tables = Warehouse(spark, "warehouse")
+    assert tables.read("samples").count() == 0
+    assert (tmp_path / "warehouse" / "samples" / "_delta_log").is_dir()
+
+
 def test_backtick_in_path_is_refused(spark: SparkSession) -> None:
     with pytest.raises(CortexError, match="backtick"):
         Warehouse(spark, "a`b")
