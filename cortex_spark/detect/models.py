@@ -30,6 +30,7 @@ SHIPPED: Final = "shipped"
 ULTRALYTICS_DEFAULT: Final = "yolo26n.pt"
 _SHIPPED_FOLDER: Final = Path(__file__).parent / "shipped"
 _DEFAULT_IMGSZ: Final = (640, 640)
+_STRIDE: Final = 32
 
 Device = Literal["cpu", "cuda"]
 Runtime = Literal["openvino", "ultralytics"]
@@ -98,7 +99,7 @@ def resolve_model(
         return _from_folder(name if name == SHIPPED else path.name, path, confidence, iou)
     if path.suffix == ".onnx":
         return _from_onnx(path, confidence, iou)
-    if path.suffix not in ("", ".pt", ".yaml"):
+    if path.suffix not in ("", ".pt"):
         raise CortexError(
             f"--model {name}: give a .pt, a .onnx, an OpenVINO folder, a name that Ultralytics knows, or 'shipped'"
         )
@@ -142,8 +143,10 @@ def _load(key: _Key, device: str, threads: int) -> Detector:
 def _unpack(model: Model) -> Path:
     """The model's files in a folder of this machine, written by whoever comes first."""
     root = local_folder("models")
-    folder = root / f"{model.sha256[:32]}-{model.imgsz[1]}x{model.imgsz[0]}-{model.runtime}"
-    if not folder.exists():
+    names = _sha256(*(name.encode() for name in model.files))[:8]
+    folder = root / f"{model.sha256[:32]}-{model.imgsz[1]}x{model.imgsz[0]}-{model.runtime}-{names}"
+    if not all((folder / name).exists() for name in model.files):
+        shutil.rmtree(folder, ignore_errors=True)  # the system may have tidied up a part of it
         partial = Path(tempfile.mkdtemp(dir=root))
         for name, content in model.files.items():
             (partial / name).write_bytes(content)
@@ -200,7 +203,8 @@ def _model(
             "(names: {0: person, 1: bicycle, ...} and imgsz: [640, 640])"
         )
     _check_task(name, metadata.get("task", "detect"))
-    height, width = metadata.get("imgsz", _DEFAULT_IMGSZ)
+    size = metadata.get("imgsz", _DEFAULT_IMGSZ)
+    height, width = (size, size) if isinstance(size, int) else size
     return Model(
         name, sha256, _names(metadata["names"]), (int(height), int(width)), "openvino", entry, files, confidence, iou
     )
@@ -235,15 +239,14 @@ def _from_ultralytics(name: str, path: Path, device: Device, confidence: float, 
             f"--model {name}: PyTorch weights need Ultralytics: pip install 'cortex-spark[torch]', "
             f"or use --model {SHIPPED}"
         )
-    os.environ.setdefault("YOLO_AUTOINSTALL", "false")
-    os.environ.setdefault("YOLO_VERBOSE", "false")
-    from ultralytics import YOLO
-
+    if imgsz is not None and imgsz % _STRIDE:
+        raise CortexError(f"--imgsz {imgsz}: give a multiple of {_STRIDE}, the largest stride of these detectors")
+    yolo_class = ultralytics_yolo()
     weights = _weights(name, path)
     content = weights.read_bytes()
     sha256 = _sha256(content)
     try:
-        yolo = YOLO(weights)
+        yolo = yolo_class(weights)
     except Exception as error:  # unpickling raises whatever the file holds
         raise CortexError(f"--model {name}: not a model that Ultralytics can load: {error}") from error
     _check_task(name, str(yolo.task))
@@ -264,6 +267,15 @@ def _network_files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (networks[0], networks[0].with_suffix(".bin"))}
 
 
+def ultralytics_yolo() -> Any:
+    """Ultralytics' ``YOLO``, kept from installing packages by itself, on the driver and on executors alike."""
+    os.environ["YOLO_AUTOINSTALL"] = "false"
+    os.environ.setdefault("YOLO_VERBOSE", "false")
+    from ultralytics import YOLO
+
+    return YOLO
+
+
 def _trained_size(yolo: Any) -> int:
     size = yolo.overrides.get("imgsz", _DEFAULT_IMGSZ[0])
     return int(size if isinstance(size, int) else max(size))
@@ -280,12 +292,13 @@ def _weights(name: str, path: Path) -> Path:
     cached = cache_folder() / "weights" / path.with_suffix(".pt").name
     if not cached.exists():
         cached.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            attempt_download_asset(cached)
-        except Exception as error:
-            raise _not_downloaded(name) from error
-        if not cached.exists():
-            raise _not_downloaded(name)
+        with tempfile.TemporaryDirectory(dir=cached.parent) as scratch:
+            partial = Path(scratch) / cached.name
+            try:
+                attempt_download_asset(partial)
+                partial.rename(cached)  # whole, or not at all
+            except Exception as error:
+                raise _not_downloaded(name) from error
     return cached
 
 
@@ -298,15 +311,13 @@ def _not_downloaded(name: str) -> CortexError:
 
 def _exported(weights: Path, sha256: str, side: int) -> Path:
     """``weights`` as an OpenVINO folder; made once and kept."""
-    from ultralytics import YOLO
-
     target = cache_folder() / "openvino" / f"{sha256[:32]}-{side}"
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
             copy = Path(scratch) / weights.name
             shutil.copyfile(weights, copy)
-            made = Path(YOLO(copy).export(format="openvino", imgsz=side, verbose=False))
+            made = Path(ultralytics_yolo()(copy).export(format="openvino", imgsz=side, verbose=False))
             try:
                 made.rename(target)
             except OSError:  # another process was faster

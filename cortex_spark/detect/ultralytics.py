@@ -8,20 +8,18 @@ from pathlib import Path
 import numpy as np
 
 from cortex_spark.detect.base import Detections, Image, Prepared
-from cortex_spark.detect.models import Model
+from cortex_spark.detect.models import Model, ultralytics_yolo
 
 
 class UltralyticsDetector:
     """One model on one ``device`` ("cuda:0", "cpu")."""
 
     def __init__(self, model: Model, folder: Path, device: str) -> None:
-        from ultralytics import YOLO
-
         self._model = model
         self._device = device
         self._half = device.startswith("cuda")
         self.batch_size = 64 if self._half else 8
-        self._yolo = YOLO(folder / model.entry, task="detect")
+        self._yolo = ultralytics_yolo()(folder / model.entry, task="detect")
 
     def prepare(self, image: Image) -> Prepared:
         """As it is: Ultralytics letterboxes whole batches itself."""

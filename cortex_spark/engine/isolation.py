@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
+import math
 import multiprocessing
+import signal
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -37,7 +39,7 @@ class IsolatedDecoder:
                 # A fresh interpreter: a fork of a process with threads may inherit a lock that nobody releases.
                 self._pool = ProcessPool(max_workers=1, context=multiprocessing.get_context("spawn"))
                 self._pool.schedule(_nothing).result()  # the child's start is not the picture's time
-            future = self._pool.schedule(_run, args=[self._decode, body], timeout=self._timeout)
+            future = self._pool.schedule(_run, args=[self._decode, body, self._timeout], timeout=self._timeout)
             try:
                 return future.result()
             except concurrent.futures.TimeoutError:
@@ -60,6 +62,8 @@ def _nothing() -> None:
     pass
 
 
-def _run(decode: bytes, body: bytes) -> Picture:
+def _run(decode: bytes, body: bytes, timeout: float) -> Picture:
+    # If the worker dies meanwhile nobody is left to stop a decoder that hangs: then the kernel does.
+    signal.alarm(math.ceil(timeout) + 5)
     result: Picture = cloudpickle.loads(decode)(body)
     return result

@@ -30,11 +30,12 @@ class Journal:
         #: Ids whose decoding began and did not end.
         self.suspects: set[str] = set()
         self.found = self._path.exists()
-        self._file = self._path.open("r+b" if self.found else "x+b")
+        self._file = self._path.open("a+b")  # whoever else writes, too, appends
         self._replay()
 
     def _replay(self) -> None:
         good = 0
+        self._file.seek(0)
         try:
             while True:
                 key, row = pickle.load(self._file)
@@ -44,9 +45,8 @@ class Journal:
                 else:
                     self.finished[key] = row
                     self.suspects.discard(key)
-        except (EOFError, pickle.UnpicklingError, ValueError):
-            self._file.seek(good)
-            self._file.truncate()
+        except Exception:  # torn bytes make pickle raise anything
+            self._file.truncate(good)
 
     def begun(self, key: str) -> None:
         """Decoding of ``key`` begins."""

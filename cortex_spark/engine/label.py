@@ -22,7 +22,7 @@ from cortex_spark.engine.display import LabelDisplay, outcome_table
 from cortex_spark.engine.pipeline import EngineConfig
 from cortex_spark.engine.plan import Batching, in_batches, sorted_by_batch, url_states, wanted
 from cortex_spark.engine.progress import ProgressServer
-from cortex_spark.engine.runs import Owner, Run, Runs, claimed
+from cortex_spark.engine.runs import AT_WORK, Owner, Run, Runs, claimed
 from cortex_spark.engine.worker import labeller
 from cortex_spark.errors import CortexError
 from cortex_spark.outcomes import OK
@@ -117,13 +117,18 @@ class LabelJob:
         host = conf.get("spark.driver.host", "127.0.0.1") or "127.0.0.1"
         server = ProgressServer(host, conf.get("spark.driver.bindAddress", host) or host)
         with server as progress, LabelDisplay(progress, show=self._show) as display:
+            for run in self._take_over(display):
+                self._work(run, progress, display)
             while True:
-                for run in self._take_over(display):
-                    self._work(run, progress, display)
                 left = None if limit is None else limit - self._report.urls
                 run_id = self._plan(left, retry, display) if left is None or left > 0 else None
+                outcomes: Counter[str] = Counter()
                 if run_id is not None:
-                    self._work(Run(run_id, self._model.identity, Owner.me(), events=1, alive=True), progress, display)
+                    run = Run(run_id, self._model.identity, Owner.me(), events=1, alive=True)
+                    outcomes = self._work(run, progress, display)
+                # What was put off for lack of time comes next, as long as that leads anywhere.
+                if 0 < outcomes["deferred"] < outcomes.total():
+                    continue
                 if not follow:
                     break
                 if run_id is None:
@@ -137,6 +142,7 @@ class LabelJob:
             if run.alive:
                 continue
             if run.model != self._model.identity:
+                self._commit_done(run.run)  # what it labelled is not lost
                 self._runs.record(run.run, "closed", model=run.model, number=run.events + 1)
             elif (taken := self._runs.take_over(run)) is not None:
                 display.say(f"run {run.run} was left unfinished by {run.owner}: going on with it")
@@ -172,19 +178,23 @@ class LabelJob:
             self._runs.record(run, "closed", model=self._model.identity, number=2)
         raise CortexError(f"{warehouse.root}: {_PLAN_TRIES} other jobs in a row planned first; start this one again")
 
-    def _work(self, run: Run, progress: ProgressServer, display: LabelDisplay) -> None:
-        """Do the batches of ``run`` that are not done, and bring what is done into ``samples``."""
+    def _work(self, run: Run, progress: ProgressServer, display: LabelDisplay) -> Counter[str]:
+        """Do the batches of ``run`` that are not done, bring what is done into ``samples``; the outcomes."""
+        AT_WORK.add(run.run)
+        try:
+            return self._work_off(run, progress, display)
+        finally:
+            AT_WORK.discard(run.run)
+
+    def _work_off(self, run: Run, progress: ProgressServer, display: LabelDisplay) -> Counter[str]:
         plan = self._warehouse.read("plans").where(F.col("run") == run.run)
         batches = plan.groupBy("batch").agg(F.count("*").alias("urls"), (F.max("task") + 1).alias("tasks")).collect()
-        done: list[int] = []
-        if run.events > 1:  # somebody worked on it before, and may have died between the two commits
-            attempted = self._warehouse.read("attempts").where(F.col("run") == run.run)
-            done = sorted(row["batch"] for row in attempted.select("batch").distinct().collect())
-            if done:
-                self._report.added += commit_samples(self._warehouse, run.run, done)
+        # Somebody may have worked on it before.
+        done = self._commit_done(run.run) if run.events > 1 else []
         left = sorted((row for row in batches if row["batch"] not in done), key=lambda row: row["batch"])
         display.begin(run.run, sum(row["urls"] for row in left), len(left))
         self._report.runs.append(run.run)
+        total: Counter[str] = Counter()
         for row in left:
             started = time.monotonic()
             display.phase("labelling")
@@ -197,7 +207,17 @@ class LabelJob:
             self._report.outcomes.update(outcomes)
             self._report.seconds += time.monotonic() - started
             display.batch_done(outcomes)
+            total.update(outcomes)
         self._runs.record(run.run, "closed", model=run.model, number=run.events + 1)
+        return total
+
+    def _commit_done(self, run: str) -> list[int]:
+        """The batches of ``run`` that have their attempts, brought into ``samples``: it may have died in between."""
+        attempted = self._warehouse.read("attempts").where(F.col("run") == run)
+        done = sorted(row["batch"] for row in attempted.select("batch").distinct().collect())
+        if done:
+            self._report.added += commit_samples(self._warehouse, run, done)
+        return done
 
     def _attempt(self, run: str, batch: int, tasks: int, progress: ProgressServer) -> None:
         rows = self._warehouse.read("plans").where((F.col("run") == run) & (F.col("batch") == batch))
@@ -223,10 +243,17 @@ class LabelJob:
 
     def _accounted(self) -> LabelReport:
         report = self._report
-        states = url_states(self._warehouse, self._model.identity).groupBy("outcome").count().collect()
-        report.final = Counter({row["outcome"]: row["count"] for row in states if row["outcome"] is not None})
-        report.waiting = sum(row["count"] for row in states if row["outcome"] is None)
-        report.known = sum(report.final.values()) + report.waiting
+        version = self._warehouse.version("image_urls")
+        states = url_states(self._warehouse, self._model.identity, version=version)
+        rows = states.groupBy("outcome").count().collect()
+        report.final = Counter({row["outcome"]: row["count"] for row in rows if row["outcome"] is not None})
+        report.waiting = sum(row["count"] for row in rows if row["outcome"] is None)
+        report.known = self._warehouse.read("image_urls", version).count()
+        if report.known != sum(report.final.values()) + report.waiting:
+            raise CortexError(
+                f"{report.known:,} URLs are known, {sum(report.final.values()):,} have a final outcome and "
+                f"{report.waiting:,} wait: the table 'image_urls' has an _id twice"
+            )
         if report.runs:
             ours = self._warehouse.read("attempts").where(F.col("run").isin(report.runs) & (F.col("outcome") == OK))
             missing = ours.join(self._warehouse.read("samples").select("_id"), "_id", "left_anti").count()

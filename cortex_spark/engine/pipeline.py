@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any, Final
 
 import cv2
+import numpy as np
 
 from cortex_spark import outcomes
 from cortex_spark.config import Settings
@@ -171,7 +172,8 @@ class Pipeline:
                 item = self._decode_one(item, isolated)
             if item.picture is not None and self._detector is not None:
                 item.prepared = self._detector.prepare(item.picture.image)
-                item.picture = replace(item.picture, image=item.picture.image[:0])  # the pixels are not needed any more
+                # The pixels are not needed any more; a view of none of them would keep them all.
+                item.picture = replace(item.picture, image=np.empty((0, 0, 3), np.uint8))
                 self._prepared.put(item, item.prepared.tensor.size // 3)
             else:
                 self._finish(item)
@@ -231,15 +233,20 @@ def attempt_row(
         "outcome": fetched.outcome,
         "final": final,
         "retry_at": None if final else now + timedelta(seconds=delay),
-        "detail": fetched.detail,
+        "detail": _text(fetched.detail),
         "http_status": fetched.status,
-        "final_url": fetched.final_url,
-        "etag": fetched.etag,
-        "last_modified": fetched.last_modified,
+        "final_url": _text(fetched.final_url),
+        "etag": _text(fetched.etag),
+        "last_modified": _text(fetched.last_modified),
         "bytes": fetched.size,
         "seconds": fetched.seconds,
         "sample": _sample(row, picture, boxes, model) if picture is not None else None,
     }
+
+
+def _text(said: str | None) -> str | None:
+    """What a server or a decoder said, as text that a table can hold: headers may be any bytes."""
+    return said.encode("utf-8", "replace").decode() if said is not None else None
 
 
 def _sample(row: Row, picture: Picture, boxes: Detections | None, model: Model | None) -> dict[str, Any]:

@@ -25,25 +25,25 @@ class Batching:
     host_urls: int  # of one host in one batch: the others should not wait for the slowest
 
 
-def url_states(warehouse: Warehouse, model: str, *, retry: bool = False) -> DataFrame:
+def url_states(warehouse: Warehouse, model: str, *, retry: bool = False, version: int | None = None) -> DataFrame:
     """Every row of ``image_urls`` with its state for ``model``, from what ``attempts`` recorded.
 
-    Adds ``tries`` (attempts that count), ``outcome`` (final, or NULL), ``retry_at`` and ``labelled_hash`` (of an
-    earlier sample, by any model). With ``retry``, outcomes that may pass are not final and need not wait.
+    Adds ``tries`` (that failed for a passing reason), ``outcome`` (final, or NULL), ``retry_at`` and ``labelled_hash``
+    (of an earlier sample, by any model). With ``retry``, outcomes that may pass are not final and need not wait.
     """
     attempts = warehouse.read("attempts").withColumn("passes", F.col("outcome").rlike(PASSING_PATTERN))
     final = F.col("final") & (~F.col("outcome").isin(*MODEL_BOUND) | (F.col("model") == model))
     if retry:
         final &= ~F.col("passes")
     history = attempts.groupBy("_id").agg(
-        F.sum((F.col("outcome") != "deferred").cast("int")).alias("tries"),
+        F.sum((F.col("passes") & (F.col("outcome") != "deferred")).cast("int")).alias("tries"),
         F.max_by("outcome", F.when(final, F.col("attempted_at"))).alias("outcome"),
         F.max_by("retry_at", "attempted_at").alias("retry_at"),
         F.min_by("sample.hash", F.when(F.col("outcome") == OK, F.col("attempted_at"))).alias("labelled_hash"),
     )
     if retry:
         history = history.withColumn("retry_at", F.lit(None).cast("timestamp")).withColumn("tries", F.lit(0))
-    return warehouse.read("image_urls").join(history, "_id", "left").fillna({"tries": 0})
+    return warehouse.read("image_urls", version).join(history, "_id", "left").fillna({"tries": 0})
 
 
 def wanted(states: DataFrame, claimed: DataFrame | None, limit: int | None) -> DataFrame:

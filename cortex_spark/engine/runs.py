@@ -23,6 +23,10 @@ SILENT: Final = timedelta(minutes=45)
 _START_TOLERANCE_SECONDS: Final = 2.0
 
 
+#: The runs that jobs of this process are at work on.
+AT_WORK: Final[set[str]] = set()
+
+
 @dataclass(frozen=True)
 class Owner:
     """A process on a machine."""
@@ -41,6 +45,8 @@ class Owner:
         if self.host != socket.gethostname():
             return False
         try:
+            if psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE:
+                return True
             return abs(psutil.Process(self.pid).create_time() - self.started) > _START_TOLERANCE_SECONDS
         except psutil.NoSuchProcess:
             return True
@@ -76,7 +82,8 @@ class Runs:
 
     def _run(self, latest: Row, events: int) -> Run:
         owner = Owner(latest["owner_host"], latest["owner_pid"], latest["owner_started"])
-        alive = not owner.is_known_dead()
+        # What an interrupted job of this very process left behind, in a notebook say, nobody works on.
+        alive = latest["run"] in AT_WORK if owner == Owner.me() else not owner.is_known_dead()
         if alive and owner.host != socket.gethostname():
             alive = self._last_sign(latest["run"], latest["at"]) > datetime.now(UTC) - SILENT
         return Run(latest["run"], latest["model"], owner, events, alive)
@@ -84,7 +91,7 @@ class Runs:
     def _last_sign(self, run: str, opened: datetime) -> datetime:
         last = self._warehouse.read("attempts").where(F.col("run") == run).agg(F.max("attempted_at")).first()
         times = [opened, last[0] if last is not None and last[0] is not None else opened]
-        return max(times).replace(tzinfo=UTC)
+        return max(time.astimezone(UTC) for time in times)  # Spark gives local times without a zone
 
     def record(self, run: str, event: str, *, model: str, number: int) -> None:
         """Write the ``number``-th event of ``run``, unless another process was faster."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -17,7 +19,6 @@ from cortex_spark.engine.journal import Journal
 from cortex_spark.engine.pipeline import EngineConfig, Pipeline
 from cortex_spark.engine.worker import attempt_number, on_device
 from cortex_spark.schema import PLANS, SAMPLE
-from cortex_spark.sources.urls import image_id
 
 _FIELDS: Final = (
     "width",
@@ -47,12 +48,8 @@ def register_analyze(spark: SparkSession, model: Model, config: EngineConfig, na
     shipped = spark.sparkContext.broadcast(model)
 
     def analyze(columns: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
-        context = TaskContext.get()
-        assert context is not None  # Spark calls this in tasks only
-        # One file per task and column batch: a retried task gets the same batches in the same order.
-        task = f"udf-{context.getLocalProperty('spark.app.id') or context.taskAttemptId()}-{context.stageId()}"
         for number, urls in enumerate(columns):
-            with Journal(f"{task}-{context.partitionId()}-{number}") as journal:
+            with Journal(_journal_key(shipped.value, urls, number)) as journal:
                 pipeline = Pipeline(on_device(config), shipped.value, journal, attempt_number())
                 yield _frame(urls, pipeline)
                 journal.remove()
@@ -62,10 +59,23 @@ def register_analyze(spark: SparkSession, model: Model, config: EngineConfig, na
     spark.udf.register(name, function.asNondeterministic())
 
 
+def _journal_key(model: Model, urls: pd.Series, number: int) -> str:
+    """A retried task gets the same columns in the same order; another function or model has a file of its own."""
+    context = TaskContext.get()
+    assert context is not None  # Spark calls this in tasks only
+    application = str(context.getLocalProperty("spark.app.id") or os.environ.get("SPARK_APPLICATION_ID", ""))
+    asked = "\n".join([application, model.identity, *map(str, urls)])
+    return f"udf-{context.stageId()}-{context.partitionId()}-{number}-{_digest(asked)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def _frame(urls: pd.Series, pipeline: Pipeline) -> pd.DataFrame:
     blank = dict.fromkeys(PLANS.names)
     rows: list[Row] = [
-        {**blank, "_id": image_id(url), "url": url, "tries": 0}
+        {**blank, "_id": _digest(url), "url": url, "tries": 0}
         for url in dict.fromkeys(url for url in urls if url is not None)  # each once
     ]
     found: dict[str, dict[str, Any]] = {}

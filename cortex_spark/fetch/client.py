@@ -23,6 +23,7 @@ from cortex_spark.fetch.guard import BlockedAddressError, Guard, GuardedResolver
 _K = TypeVar("_K")
 
 _MAX_REDIRECTS: Final = 10
+_LONGEST_WAIT: Final = 86400.0
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
@@ -58,6 +59,7 @@ _OUTCOMES: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (aiohttp.ClientError, "connection_error"),
     (OSError, "connection_error"),
     (ValueError, "bad_url"),
+    (Exception, "connection_error"),
 )
 
 
@@ -130,8 +132,8 @@ class Fetcher:
         try:
             async with asyncio.timeout(self._settings.download_timeout):
                 fetched = await self._follow(target)
-        except (aiohttp.ClientError, OSError, ValueError, _TooLargeError) as error:
-            fetched = Fetched(_outcome_of(error), detail=str(error)[:200] or type(error).__name__)
+        except Exception as error:  # whatever a server makes the client do, it costs one row
+            fetched = Fetched(_outcome_of(error), detail=f"{type(error).__name__}: {error}"[:200])
         return replace(fetched, seconds=time.monotonic() - started)
 
     async def _follow(self, target: ada_url.URL) -> Fetched:
@@ -186,5 +188,6 @@ def _host(url: str) -> str:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """``Retry-After`` in seconds; its other form, a date, is left to our own delay."""
-    return float(retry_after) if retry_after and retry_after.isdigit() else None
+    """``Retry-After`` in seconds, at most a day; its other form, a date, is left to our own delay."""
+    asked = (retry_after or "").strip()
+    return min(float(asked), _LONGEST_WAIT) if asked.isascii() and asked.isdecimal() else None

@@ -9,9 +9,13 @@ import fnmatch
 import ipaddress
 import socket
 from collections.abc import Sequence
+from typing import Final
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import DefaultResolver
+
+#: RFC 6052: the IPv4 address stands in the last 32 bits.
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class BlockedAddressError(OSError):
@@ -22,8 +26,10 @@ def is_public(address: str) -> bool:
     """Whether an IP address is reachable from the public internet (IANA's special-purpose registries)."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        # An IPv6 address can carry an IPv4 address inside: mapped, 6to4 or Teredo.
+        # An IPv6 address can carry an IPv4 address inside: mapped, 6to4, Teredo or NAT64.
         embedded = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+        if ip in _NAT64:
+            embedded = ipaddress.IPv4Address(ip.packed[-4:])
         if embedded is not None and not is_public(str(embedded)):
             return False
     return ip.is_global and not ip.is_multicast

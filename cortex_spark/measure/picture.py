@@ -10,7 +10,9 @@ from typing import Final
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
+
+from cortex_spark.pillow import is_no_picture
 
 #: Levels of a channel per bin, and bins per channel.
 HISTOGRAM_BINS: Final = 32
@@ -29,9 +31,6 @@ FORMATS: Final = {
     "JPEG2000": "jpeg2000",
     "ICO": "ico",
 }
-
-# Pixels are capped by ourselves, from the header; Pillow's own limit is a warning and then an error at twice as much.
-Image.MAX_IMAGE_PIXELS = None
 
 
 class BadPictureError(Exception):
@@ -88,9 +87,9 @@ def _check_header(body: bytes, max_pixels: int) -> str:
     try:
         with Image.open(io.BytesIO(body)) as header:
             kind, (width, height) = header.format or "", header.size
-    except UnidentifiedImageError:
-        raise BadPictureError("not_an_image", f"begins with {body[:12]!r}") from None
     except Exception as error:  # Pillow's plugins raise whatever a damaged header makes them
+        if is_no_picture(error):
+            raise BadPictureError("not_an_image", f"begins with {body[:12]!r}") from None
         raise BadPictureError("decode_error", f"header: {error}"[:200]) from None
     if kind not in FORMATS:
         raise BadPictureError("not_an_image", f"{kind} is not an accepted format")

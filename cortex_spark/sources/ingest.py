@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Final, Literal, cast, get_args
 
 import pyarrow.parquet as pq
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from cortex_spark.console import err
 from cortex_spark.errors import CortexError
+from cortex_spark.pillow import is_no_picture
 from cortex_spark.sources import store
 from cortex_spark.sources.datasource import UrlListDataSource, files_of
 from cortex_spark.sources.files import expand, total_size
@@ -34,9 +35,6 @@ Source = Literal["public", "private", "crowdsourced", "synthetic"]
 
 #: Files with these headers are pictures (Pillow's readers; that of JPEG reads MPO too): what ``measure`` accepts.
 PICTURE_FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "ICO")
-
-# Only headers are read here; how many pixels are too many, measuring decides.
-Image.MAX_IMAGE_PIXELS = None
 
 #: Files that wait for a worker: enough to keep all busy, few enough for any folder.
 _CHUNK: Final = 256
@@ -140,11 +138,11 @@ def _keep(root: str, path: Path) -> Address | tuple[str, str]:
         try:
             with Image.open(path, formats=PICTURE_FORMATS):
                 pass
-        except UnidentifiedImageError:
-            return "not_an_image", f"no header of {', '.join(PICTURE_FORMATS)}"
-        except OSError:
-            raise
         except Exception as error:  # Pillow's plugins raise whatever a damaged header makes them
+            if is_no_picture(error):
+                return "not_an_image", f"no header of {', '.join(PICTURE_FORMATS)}"
+            if isinstance(error, OSError):
+                raise
             return "bad_header", str(error)
         url = store.store_url(store.put(root, path))
     except OSError as error:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -184,9 +186,12 @@ def test_a_run_of_a_dead_process_is_finished(tables: Warehouse, web: Server, sha
     attempted = tables.read("attempts").count()
     assert 0 < attempted < 6
 
-    # While its process lives the run is its own: another job does not touch its URLs.
+    # While another process lives its run is its own: this job does not touch its URLs.
+    other = psutil.Process(os.getppid())
+    tables.delta("runs").update(set={"owner_pid": F.lit(other.pid), "owner_started": F.lit(other.create_time())})
     assert job(tables, model).run().urls == 0
-    _bury(tables)
+    # Process numbers are used again: a later process with that number is not the owner.
+    tables.delta("runs").update(set={"owner_started": "owner_started - 1000"})
     report = job(tables, model).run()
     assert len(report.runs) == 1
     assert report.urls == 6 - attempted
@@ -194,9 +199,27 @@ def test_a_run_of_a_dead_process_is_finished(tables: Warehouse, web: Server, sha
     assert len(web.requests()) == 6
 
 
-def _bury(tables: Warehouse) -> None:
-    """Make this process's runs look like those of one that is gone."""
-    tables.delta("runs").update(set={"owner_started": "owner_started - 1000"})
+def test_an_interrupted_job_of_this_process_is_gone_on_with(
+    tables: Warehouse, web: Server, shared: Path, model: Model
+) -> None:
+    """As when a notebook's cell is interrupted; what was labelled is kept, whichever model comes next."""
+    answers = photographs(shared, 4)
+    web.publish(answers)
+    discover(tables.spark, tables, urls(web, answers))
+
+    class DiesBetweenTheCommits(LabelJob):
+        def _checked(self, run: str, batch: int, urls: int) -> None:  # type: ignore[override]
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        DiesBetweenTheCommits(tables, model, EngineConfig(SETTINGS, tables.root), show=False).run()
+    assert tables.read("samples").count() == 0
+    other = resolve_model(str(shared / "models" / "yolo11n_int8_openvino_model"), confidence=0.6)
+    assert job(tables, other).run().outcomes == {"ok": 4}
+    settings = [row["annotators"] for row in tables.read("samples").collect()]
+    assert [['"confidence": 0.25' in by["settings"] for by in annotators] for annotators in settings] == [
+        [True, False]
+    ] * 4
 
 
 def test_udf_gives_the_same_as_the_job(tables: Warehouse, web: Server, shared: Path, model: Model) -> None:
@@ -206,7 +229,7 @@ def test_udf_gives_the_same_as_the_job(tables: Warehouse, web: Server, shared: P
     discover(tables.spark, tables, found)
     job(tables, model).run()
     register_analyze(tables.spark, model, EngineConfig(SETTINGS, tables.root))
-    column = [*found, f"http://h0.localhost:{web.port}/none.jpg", None, found[0]]
+    column = [*found, "not a url", found[1] + "#top", f"http://h0.localhost:{web.port}/none.jpg", None, found[0]]
     tables.spark.createDataFrame([(url,) for url in column], "url string").createOrReplaceTempView("links")
     rows = tables.spark.sql("SELECT url, a.* FROM (SELECT url, analyze(url) AS a FROM links)").collect()
     samples = {row["url"]: row for row in tables.read("samples").collect()}
@@ -214,10 +237,12 @@ def test_udf_gives_the_same_as_the_job(tables: Warehouse, web: Server, shared: P
     for row in rows:
         if row["url"] is None:
             assert row["outcome"] is None
+        elif row["url"] == "not a url":
+            assert (row["outcome"], row["width"]) == ("bad_url", None)
         elif row["url"].endswith("none.jpg"):
             assert (row["outcome"], row["width"]) == ("http_404", None)
         else:
-            sample = samples[row["url"]]
+            sample = samples[row["url"].removesuffix("#top")]
             for name in ("width", "height", "hash", "format", "bytes", "histogram", "object_analysis", "annotators"):
                 assert row[name] == sample[name], name
 

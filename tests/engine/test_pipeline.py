@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from cortex_spark.config import Settings
 from cortex_spark.demo.server import Answer, Server
 from cortex_spark.detect import Model, resolve_model
 from cortex_spark.engine.download import Row, fetch_same
-from cortex_spark.engine.pipeline import EngineConfig, Pipeline
-from cortex_spark.measure import Picture
+from cortex_spark.engine.pipeline import EngineConfig, Pipeline, attempt_row
+from cortex_spark.engine.worker import ATTEMPTS_ARROW
+from cortex_spark.fetch import Fetched
+from cortex_spark.measure import Picture, measure
 from cortex_spark.schema import PLANS
 from cortex_spark.sources import store
 from cortex_spark.sources.urls import image_id
@@ -83,7 +88,7 @@ def test_every_url_ends_in_a_named_outcome(web: Server, shared: Path, model: Mod
         "/inside.jpg": (Answer(b"", (("Location", "http://169.254.169.254/latest"),), 302), "blocked_address"),
         "/file.jpg": (Answer(b"", (("Location", "file:///etc/passwd"),), 302), "bad_url"),
         "/gone.jpg": (Answer(b"", status=410), "http_410"),
-        "/busy.jpg": (Answer(b"", status=503), "http_503"),
+        "/busy.jpg": (Answer(b"", (("Retry-After", "999999999999"),), 503), "http_503"),
         "/page.jpg": (Answer(b"<html>not a picture</html>", JPEG), "not_an_image"),
         "/half.jpg": (Answer(photograph[:600], JPEG), "decode_error"),
         "/empty.jpg": (Answer(b"", JPEG), "empty"),
@@ -109,6 +114,38 @@ def test_every_url_ends_in_a_named_outcome(web: Server, shared: Path, model: Mod
 def _unused_port() -> int:
     with Server() as server:
         return server.port
+
+
+def test_whatever_a_header_holds_the_row_can_be_written() -> None:
+    (row,) = rows_of(["http://h.localhost/odd.jpg"])
+    odd = "caf\udce9"  # as aiohttp hands over bytes that are no UTF-8
+    attempt = attempt_row(
+        row, Fetched("http_503", detail=odd, etag=odd, last_modified=odd, final_url=odd), None, None, None
+    )
+    assert attempt["etag"] == "caf?"
+    pa.RecordBatch.from_pylist([attempt], schema=ATTEMPTS_ARROW)
+
+
+def test_decoded_pixels_are_not_kept_for_what_waits(web: Server, shared: Path, model: Model, tmp_path: Path) -> None:
+    answers = photographs(shared, 3)
+    web.publish(answers)
+    images: list[weakref.ref[object]] = []
+
+    def decode(body: bytes) -> Picture:
+        picture = measure(body, max_pixels=10**8)
+        images.append(weakref.ref(picture.image))
+        return picture
+
+    pipeline = Pipeline(EngineConfig(SETTINGS, str(tmp_path), decode=decode, decode_threads=1), model, None)
+    put, alive = pipeline._prepared.put, []
+
+    def watched(item: Any, weight: int) -> None:
+        alive.append(images[-1]() is not None)
+        put(item, weight)
+
+    pipeline._prepared.put = watched  # type: ignore[method-assign]
+    assert len(list(pipeline.run(rows_of(urls(web, answers))))) == 3
+    assert alive == [False] * 3
 
 
 def test_many_pictures_of_one_host_are_asked_for_few_at_a_time(

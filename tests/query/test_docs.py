@@ -33,7 +33,7 @@ def test_sql_and_python(stored: Stored) -> None:
     whole = stored.warehouse.root + "-whole"  # as `cortex label` writes it: no annotator's entry is NULL
     entries = F.exists("object_analysis", lambda boxes: boxes.isNull())
     stored.samples.filter(~F.coalesce(entries, F.lit(False))).write.format("delta").save(f"{whole}/samples")
-    texts = [sql.replace("`warehouse/", f"`{whole}/") for sql in blocks("sql")]
+    texts = [sql.replace("`/data/warehouse/", f"`{whole}/") for sql in blocks("sql")]
     exists, flattened, classes = [spark.sql(text).collect() for text in texts]
     scope: dict[str, Any] = {"samples": spark.read.format("delta").load(f"{whole}/samples")}
     for code in blocks("python"):
