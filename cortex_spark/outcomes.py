@@ -5,6 +5,7 @@ A step returns a value or a named outcome; outcomes are counted, stored and show
 
 from __future__ import annotations
 
+import random
 import re
 from typing import Final
 
@@ -17,12 +18,23 @@ PASSING: Final[dict[str, str]] = {
     "dns_error": "the host's name did not resolve",
     "tls_error": "the host's certificate or encryption was not acceptable",
     "incomplete": "the body ended before its declared length",
-    "deferred": "the task's time was used up before its turn came; counts as no attempt",
+    "robots_unreachable": "the host's robots.txt could not be read, which forbids everything for now",
+    "host_down": "the host did not answer just before, and was not asked again",
+    "deferred": "its turn did not come: the task's time was used up, or the host asked for patience",
+    "moved": "redirected to another host; asked for there when that host's turn comes",
+    "outage": "our own network was down",
 }
+#: What may pass and counts as no attempt.
+UNCOUNTED: Final = ("deferred", "moved", "outage")
+
 FINAL: Final[dict[str, str]] = {
     OK: "a sample",
     "bad_url": "not an http(s) address",
     "blocked_address": "the host resolves to an address that is not public",
+    "robots": "the host's robots.txt forbids it",
+    "opt_out": "the page or the answer's headers forbid it (noai, noimageai, noindex, noimageindex, noml, none)",
+    "forgotten": "taken down, or on the list of refused hashes",
+    "not_modified": "the picture that was labelled before, unchanged",
     "too_many_redirects": "more than ten redirects",
     "too_large": "more bytes than allowed",
     "empty": "an answer without a body",
@@ -36,7 +48,7 @@ FINAL: Final[dict[str, str]] = {
 }
 
 #: Final for the model that met them only: another model may still do better.
-MODEL_BOUND: Final = (OK, "changed")
+MODEL_BOUND: Final = (OK, "changed", "not_modified")
 
 #: Outcomes that may pass, as a regular expression of the whole name, in the syntax that Python and Java share. Of the
 #: HTTP statuses: request timeout, too early, too many requests, and all of 5xx.
@@ -57,5 +69,8 @@ def passes(outcome: str) -> bool:
 
 
 def retry_delay(tries: int) -> float:
-    """Seconds to wait after ``tries`` attempts before the next: 10 minutes, doubling with each."""
-    return float(600 * 2 ** max(tries - 1, 0))
+    """Seconds to wait after ``tries`` attempts before the next: some 10 minutes, doubling with each.
+
+    Up to a quarter more by chance: what failed together does not come back together.
+    """
+    return 600.0 * 2 ** max(tries - 1, 0) * random.uniform(1.0, 1.25)

@@ -85,6 +85,30 @@ SAMPLES: Final = _struct(
 #: What the engine hands over of a picture; the committer adds ``landed_at``.
 SAMPLE: Final = StructType([field for field in SAMPLES.fields if field.name != "landed_at"])
 
+#: A host's robots.txt, as it was when it was read; one per scheme and port.
+ROBOTS: Final = _struct(
+    origin=_STRING,  # https://example.org, with the port where it is not the scheme's own
+    fetched_at=_TIME,
+    status=_INT,  # HTTP status; NULL: the host did not answer
+    body=_STRING,
+    etag=_STRING,
+    last_modified=_STRING,
+)
+
+#: What politeness has to remember of a host between batches.
+HOST: Final = _struct(
+    host=_STRING,
+    at=_TIME,  # when it was last asked for anything
+    answered_at=_TIME,  # when it last answered anything; NULL: never
+    not_before=_TIME,  # when it may be asked again: Retry-After, or our own backing off
+    delay=_DOUBLE,  # seconds between two requests that its robots.txt asks for
+    failures=_INT,  # visits in a row without an answer
+    robots=ArrayType(ROBOTS),
+)
+
+#: One row per visit of a batch to a host; the latest of a host counts.
+HOSTS: Final = StructType([*HOST.fields, StructField("run", _STRING), StructField("batch", _INT)])
+
 #: One row per attempt, append-only.
 ATTEMPTS: Final = _struct(
     run=_STRING,
@@ -103,6 +127,7 @@ ATTEMPTS: Final = _struct(
     last_modified=_STRING,
     bytes=_LONG,
     seconds=_DOUBLE,
+    host_state=HOST,  # on the last attempt of a host in its batch
     sample=SAMPLE,  # for ok
 )
 
@@ -120,7 +145,11 @@ PLANS: Final = _struct(
     crawl=_STRING,
     discovered_at=_TIME,
     tries=_INT,  # attempts before this one
-    expected_hash=_STRING,  # the sample's hash, where another model has labelled it before
+    expected_hash=_STRING,  # the sample's hash, where it was labelled before
+    directives=ArrayType(_STRING),  # the page's own
+    location=_STRING,  # where the URL was redirected to, on another host, and is fetched from
+    etag=_STRING,  # of the earlier visit, where this one only asks whether the picture has changed
+    last_modified=_STRING,
 )
 
 #: Who works on a run: an event per row, the latest of a run counts.
@@ -134,10 +163,20 @@ RUNS: Final = _struct(
     model=_STRING,
 )
 
+#: What was asked to be taken down, as hashes: the table remembers without naming.
+FORGOTTEN: Final = _struct(
+    kind=_STRING,  # url, host, hash, page
+    value=_STRING,  # url: the _id; hash: the picture's sha256; host, page: sha256 of the name, lower-case hexadecimal
+    at=_TIME,
+    reason=_STRING,
+)
+
 TABLES: Final[dict[str, StructType]] = {
     "image_urls": IMAGE_URLS,
     "samples": SAMPLES,
     "attempts": ATTEMPTS,
     "plans": PLANS,
     "runs": RUNS,
+    "hosts": HOSTS,
+    "forgotten": FORGOTTEN,
 }

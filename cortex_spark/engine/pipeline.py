@@ -220,9 +220,10 @@ def attempt_row(
 ) -> Row:
     """The row of ``attempts`` for one finished URL."""
     now = datetime.now(UTC)
-    tries = row["tries"] + (fetched.outcome != "deferred")
+    counted = fetched.outcome not in outcomes.UNCOUNTED
+    tries = row["tries"] + counted
     final = not outcomes.passes(fetched.outcome) or tries >= outcomes.MAX_TRIES
-    delay = 0.0 if fetched.outcome == "deferred" else max(outcomes.retry_delay(tries), fetched.retry_after or 0.0)
+    delay = max(outcomes.retry_delay(tries) if counted else 0.0, fetched.retry_after or 0.0)
     return {
         "run": row["run"],
         "batch": row["batch"],
@@ -240,6 +241,7 @@ def attempt_row(
         "last_modified": _text(fetched.last_modified),
         "bytes": fetched.size,
         "seconds": fetched.seconds,
+        "host_state": None,
         "sample": _sample(row, picture, boxes, model) if picture is not None else None,
     }
 

@@ -8,7 +8,7 @@ from typing import Final
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from cortex_spark.outcomes import MODEL_BOUND, OK, PASSING_PATTERN
+from cortex_spark.outcomes import MODEL_BOUND, OK, PASSING_PATTERN, UNCOUNTED
 from cortex_spark.schema import PLANS
 from cortex_spark.table import Warehouse
 
@@ -36,7 +36,7 @@ def url_states(warehouse: Warehouse, model: str, *, retry: bool = False, version
     if retry:
         final &= ~F.col("passes")
     history = attempts.groupBy("_id").agg(
-        F.sum((F.col("passes") & (F.col("outcome") != "deferred")).cast("int")).alias("tries"),
+        F.sum((F.col("passes") & ~F.col("outcome").isin(*UNCOUNTED)).cast("int")).alias("tries"),
         F.max_by("outcome", F.when(final, F.col("attempted_at"))).alias("outcome"),
         F.max_by("retry_at", "attempted_at").alias("retry_at"),
         F.min_by("sample.hash", F.when(F.col("outcome") == OK, F.col("attempted_at"))).alias("labelled_hash"),
@@ -78,6 +78,9 @@ def in_batches(rows: DataFrame, batching: Batching, run: str) -> DataFrame:
     planned = numbered.join(groups.select("round", "place", "batch", "task"), ["round", "place"])
     columns = {
         "run": F.lit(run),
+        "location": F.lit(None).cast("string"),
+        "etag": F.lit(None).cast("string"),
+        "last_modified": F.lit(None).cast("string"),
         "expected_hash": F.col("labelled_hash"),
         "tries": F.col("tries").cast("int"),
         "batch": F.col("batch").cast("int"),

@@ -30,6 +30,8 @@ _STATISTICS: Final[dict[str, str]] = {
     "attempts": "run,batch,task,attempted_at,model,outcome,retry_at",
     "plans": "run,batch,task,host",
     "runs": "run,at,event",
+    "hosts": "host,at,run,batch",
+    "forgotten": "kind,value",
 }
 
 #: What Delta raises when another commit came in between; the classes have no base of their own in common.
