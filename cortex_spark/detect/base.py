@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -71,16 +74,61 @@ class Prepared:
     size: tuple[int, int]  # width and height of the picture
 
 
+class Meter:
+    """How long something that does ``capacity`` things at a time was busy; ``with meter:`` around each thing."""
+
+    def __init__(self, capacity: int = 1) -> None:
+        self._capacity = capacity
+        self._active = 0
+        self._seconds = 0.0
+        self._since = time.monotonic()
+        self._lock = threading.Lock()
+
+    @property
+    def seconds(self) -> float:
+        """Busy seconds so far: one of two at work for a second is half a second."""
+        with self._lock:
+            self._advance()
+            return self._seconds
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._advance()
+            self._active += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._advance()
+            self._active -= 1
+
+    def _advance(self) -> None:
+        now = time.monotonic()
+        self._seconds += (now - self._since) * min(self._active, self._capacity) / self._capacity
+        self._since = now
+
+
 class Detector(Protocol):
-    """Runs one model in this process. ``prepare`` may run in many threads, ``detect`` in one."""
+    """Runs one model in this process. ``prepare`` may run in many threads, ``submit`` in one."""
 
-    #: Pictures that are best given to ``detect`` at once.
+    #: Pictures that are best given to ``submit`` at once.
     batch_size: int
+    #: Busy while a network runs: what of the time is not in its ``seconds``, the detector has waited.
+    meter: Meter
 
-    def prepare(self, image: Image) -> Prepared:
-        """Make a BGR ``image`` of shape (height, width, 3) ready."""
+    def prepare(self, image: Image, size: tuple[int, int] | None = None) -> Prepared:
+        """Make a BGR ``image`` of shape (height, width, 3) ready.
+
+        ``size`` is the width and height of the picture, where ``image`` is a smaller decode of it: boxes refer to it.
+        """
+        ...
+
+    def submit(self, images: Sequence[Prepared]) -> list[Future[Detections]]:
+        """Begin with the pictures; waits while the detector has as much as it can hold, not for what it finds."""
         ...
 
     def detect(self, images: Sequence[Prepared]) -> list[Detections]:
-        """The objects of each picture."""
-        ...
+        """The objects of each picture, once all are found."""
+        found: list[Future[Detections]] = []
+        for first in range(0, len(images), self.batch_size):
+            found += self.submit(images[first : first + self.batch_size])
+        return [future.result() for future in found]

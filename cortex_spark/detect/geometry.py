@@ -13,15 +13,16 @@ _GREY = (114, 114, 114)
 _MAX_CANDIDATES = 30_000
 
 
-def letterbox(image: Image, height: int, width: int) -> Prepared:
+def letterbox(image: Image, height: int, width: int, size: tuple[int, int] | None = None) -> Prepared:
     """Scale a BGR ``image`` of shape (h, w, 3) to fit (height, width) and pad it with grey, centred.
 
-    The same rounding as Ultralytics' ``LetterBox``, so that the same weights give the same boxes.
+    The same rounding as Ultralytics' ``LetterBox``, so that the same weights give the same boxes. ``size`` is the
+    picture's width and height where ``image`` is a smaller decode of it.
     """
-    h, w = image.shape[:2]
+    w, h = size or (image.shape[1], image.shape[0])
     scale = min(height / h, width / w)
     new_w, new_h = max(round(w * scale), 1), max(round(h * scale), 1)
-    if (new_w, new_h) != (w, h):
+    if (new_w, new_h) != (image.shape[1], image.shape[0]):
         image = np.asarray(cv2.resize(image, (new_w, new_h), interpolation=cv2.INTER_LINEAR), np.uint8)
     dw, dh = (width - new_w) / 2, (height - new_h) / 2
     left, top = round(dw - 0.1), round(dh - 0.1)
@@ -34,26 +35,12 @@ def letterbox(image: Image, height: int, width: int) -> Prepared:
 def decode_yolo(
     output: npt.NDArray[np.float32], prepared: Prepared, *, confidence: float, iou: float, max_detections: int
 ) -> Detections:
-    """Detections from one picture's raw YOLO output of shape (4 + classes, anchors): cx, cy, w, h, scores.
-
-    Suppression is per class; the boxes are in pixels of the original picture.
-    """
+    """Detections from one picture's raw YOLO output of shape (4 + classes, anchors): cx, cy, w, h, scores."""
     scores = output[4:]
     best = scores.max(axis=0)
     keep = np.flatnonzero(best > confidence)
-    if len(keep) == 0:
-        return Detections.empty()
-    if len(keep) > _MAX_CANDIDATES:
-        keep = keep[np.argsort(-best[keep], kind="stable")[:_MAX_CANDIDATES]]
     class_id = scores[:, keep].argmax(axis=0).astype(np.int32)
-    cx, cy, w, h = output[:4, keep]
-    xywh = np.stack([cx - w / 2, cy - h / 2, w, h], axis=1)
-    chosen = cv2.dnn.NMSBoxesBatched(xywh.tolist(), best[keep].tolist(), class_id.tolist(), confidence, iou)
-    order = np.asarray(chosen, np.int64).ravel()
-    order = order[np.argsort(-best[keep][order], kind="stable")][:max_detections]
-    xyxy = xywh[order]
-    xyxy[:, 2:] += xyxy[:, :2]
-    return Detections(to_picture(xyxy, prepared), best[keep][order].astype(np.float32), class_id[order])
+    return suppress(output[:4, keep].T, best[keep], class_id, prepared, iou=iou, max_detections=max_detections)
 
 
 def decode_end_to_end(
@@ -61,10 +48,41 @@ def decode_end_to_end(
 ) -> Detections:
     """Detections from an output of shape (N, 6) that is suppressed already: x1, y1, x2, y2, score, class."""
     output = output[output[:, 4] > confidence]
-    output = output[np.argsort(-output[:, 4], kind="stable")][:max_detections]
-    return Detections(
-        to_picture(output[:, :4], prepared), output[:, 4].astype(np.float32), output[:, 5].astype(np.int32)
-    )
+    return in_picture(output[:, :4], output[:, 4], output[:, 5].astype(np.int32), prepared, max_detections)
+
+
+def suppress(
+    boxes: npt.NDArray[np.float32],
+    score: npt.NDArray[np.float32],
+    class_id: npt.NDArray[np.int32],
+    prepared: Prepared,
+    *,
+    iou: float,
+    max_detections: int,
+) -> Detections:
+    """Of candidates (N, 4) cx, cy, w, h in the detector's input, those that no better one of their class overlaps."""
+    if len(boxes) == 0:
+        return Detections.empty()
+    order = np.argsort(-score, kind="stable")[:_MAX_CANDIDATES]
+    boxes, score, class_id = boxes[order], score[order], class_id[order]
+    xywh = np.column_stack([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, 2:]])
+    chosen = cv2.dnn.NMSBoxesBatched(xywh.tolist(), score.tolist(), class_id.tolist(), 0.0, iou)
+    keep = np.sort(np.asarray(chosen, np.int64).ravel())[:max_detections]
+    xyxy = xywh[keep]
+    xyxy[:, 2:] += xyxy[:, :2]
+    return in_picture(xyxy, score[keep], class_id[keep], prepared, max_detections)
+
+
+def in_picture(
+    xyxy: npt.NDArray[np.float32],
+    score: npt.NDArray[np.float32],
+    class_id: npt.NDArray[np.int32],
+    prepared: Prepared,
+    max_detections: int,
+) -> Detections:
+    """The most confident of boxes in the detector's input, in pixels of the original picture."""
+    order = np.argsort(-score, kind="stable")[:max_detections]
+    return Detections(to_picture(xyxy[order], prepared), score[order].astype(np.float32), class_id[order])
 
 
 def to_picture(xyxy: npt.NDArray[np.float32], prepared: Prepared) -> npt.NDArray[np.float32]:

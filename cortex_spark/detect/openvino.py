@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import queue
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import openvino as ov
 
-from cortex_spark.detect.base import Detections, Image, Prepared
+from cortex_spark.detect.base import Detections, Detector, Image, Meter, Prepared
 from cortex_spark.detect.geometry import decode_end_to_end, decode_yolo, letterbox
 from cortex_spark.detect.models import Model
 from cortex_spark.errors import CortexError
@@ -17,13 +19,13 @@ from cortex_spark.errors import CortexError
 _END_TO_END_COLUMNS: Final = 6
 
 
-class OpenVINODetector:
+class OpenVINODetector(Detector):
     """One model on ``threads`` cores of this machine.
 
     Pictures go through one by one, several at a time: a picture's boxes do not depend on its neighbours.
     """
 
-    batch_size = 8
+    batch_size = 1
 
     def __init__(self, model: Model, folder: Path, threads: int) -> None:
         self._model = model
@@ -57,24 +59,29 @@ class OpenVINODetector:
                 f"{model.name}: output {list(shape)} is neither [1, {4 + len(model.names)}, N] (YOLO, "
                 f"{len(model.names)} classes) nor [1, N, 6] (end to end); is it an Ultralytics detection export?"
             )
-        self._queue = ov.AsyncInferQueue(self._compiled, threads)
+        # One more than run at a time: while one picture's boxes are read, the next is in the network already.
+        self._idle: queue.SimpleQueue[ov.InferRequest] = queue.SimpleQueue()
+        for _ in range(threads + 1):
+            self._idle.put(self._compiled.create_infer_request())
+        self._workers = ThreadPoolExecutor(threads + 1, thread_name_prefix="detect")
+        self.meter = Meter(threads)
 
-    def prepare(self, image: Image) -> Prepared:
+    def prepare(self, image: Image, size: tuple[int, int] | None = None) -> Prepared:
         """Letterbox to the network's input."""
-        return letterbox(image, *self._model.imgsz)
+        return letterbox(image, *self._model.imgsz, size)
 
-    def detect(self, images: Sequence[Prepared]) -> list[Detections]:
-        """The objects of each picture."""
-        found: list[Detections | None] = [None] * len(images)
+    def submit(self, images: Sequence[Prepared]) -> list[Future[Detections]]:
+        """Begin with the pictures, each as soon as a request of the network is free."""
+        return [self._workers.submit(self._infer, self._idle.get(), prepared) for prepared in images]
 
-        def keep(request: ov.InferRequest, position: int) -> None:
-            found[position] = self._decode(request.get_output_tensor(0).data[0], images[position])
-
-        self._queue.set_callback(keep)
-        for position, prepared in enumerate(images):
-            self._queue.start_async({0: prepared.tensor[np.newaxis]}, position)
-        self._queue.wait_all()
-        return [detections for detections in found if detections is not None]
+    def _infer(self, request: ov.InferRequest, prepared: Prepared) -> Detections:
+        try:
+            with self.meter:
+                request.start_async({0: prepared.tensor[np.newaxis]}, share_inputs=True)
+                request.wait()
+            return self._decode(request.get_output_tensor(0).data[0], prepared)
+        finally:
+            self._idle.put(request)
 
     def _decode(self, output: np.ndarray[tuple[int, int], np.dtype[np.float32]], prepared: Prepared) -> Detections:
         model = self._model

@@ -14,6 +14,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -171,7 +172,7 @@ class Pipeline:
             if item.fetched.outcome == outcomes.OK:
                 item = self._decode_one(item, isolated)
             if item.picture is not None and self._detector is not None:
-                item.prepared = self._detector.prepare(item.picture.image)
+                item.prepared = self._detector.prepare(item.picture.image, (item.picture.width, item.picture.height))
                 # The pixels are not needed any more; a view of none of them would keep them all.
                 item.picture = replace(item.picture, image=np.empty((0, 0, 3), np.uint8))
                 self._prepared.put(item, item.prepared.tensor.size // 3)
@@ -203,10 +204,16 @@ class Pipeline:
     def _detect_stage(self) -> None:
         while self._detector is not None:
             items = self._prepared.get(most=self._detector.batch_size)
-            found = self._detector.detect([item.prepared for item in items if item.prepared is not None])
+            found = self._detector.submit([item.prepared for item in items if item.prepared is not None])
             for item, boxes in zip(items, found, strict=True):
-                item.boxes = boxes
-                self._finish(item)
+                boxes.add_done_callback(partial(self._detected, item))
+
+    def _detected(self, item: _Item, boxes: Future[Detections]) -> None:
+        try:
+            item.boxes, item.prepared = boxes.result(), None
+            self._finish(item)
+        except BaseException as error:  # which a future's callback would only log
+            self._results.put(error)
 
     def _finish(self, item: _Item) -> None:
         row = attempt_row(item.row, item.fetched, item.picture, item.boxes, self._model)
