@@ -6,14 +6,14 @@ import asyncio
 import hashlib
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from cortex_spark import outcomes
 from cortex_spark.config import Settings
 from cortex_spark.engine.queues import Closed, WeightedQueue
-from cortex_spark.fetch import Fetched, Fetcher
+from cortex_spark.fetch import Fetched, Fetcher, HostState, Request
 from cortex_spark.sources import store
 
 Row = dict[str, Any]
@@ -28,17 +28,34 @@ async def download(
     root: str,
     sink: Callable[[Row, Fetched], Awaitable[None]],
     seconds: float,
+    hosts: Mapping[str, HostState] | None = None,
+    *,
+    across_hosts: bool = False,
+    retried: bool = False,
+    canaries: Sequence[str] = (),
 ) -> None:
-    """Fetch the ``url`` of each row and give the row to ``sink``; what has not begun after ``seconds`` is deferred."""
+    """Fetch what each row of PLANS asks for and give the row to ``sink``; for the other options see Fetcher.
+
+    What has not begun after ``seconds`` is deferred.
+    """
     until = time.monotonic() + seconds
     public = []
     for row in rows:
         if store.is_stored(row["url"]):
             await sink(row, await asyncio.to_thread(_from_store, root, row["url"]))
         else:
-            public.append((row, row["url"]))
-    async with Fetcher(settings) as fetcher:
+            public.append((row, _request(row)))
+    async with Fetcher(settings, hosts, across_hosts=across_hosts, retried=retried, canaries=canaries) as fetcher:
         await fetcher.fetch_all(public, sink, until=until)
+
+
+def _request(row: Row) -> Request:
+    return Request(
+        row.get("location") or row["url"],
+        directives=row.get("directives") or (),
+        etag=row.get("etag"),
+        last_modified=row.get("last_modified"),
+    )
 
 
 def into(queue: WeightedQueue[tuple[Row, Fetched]]) -> Callable[[Row, Fetched], Awaitable[None]]:
@@ -62,7 +79,7 @@ def fetch_same(rows: Sequence[Row], settings: Settings, root: str) -> Iterator[t
 
     def run() -> None:
         try:
-            asyncio.run(download(rows, settings, root, into(queue), float("inf")))
+            asyncio.run(download(rows, settings, root, into(queue), float("inf"), across_hosts=True))
         except BaseException as error:
             failed.append(error)
         finally:

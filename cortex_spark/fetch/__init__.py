@@ -1,5 +1,6 @@
-"""Downloads pictures: one asynchronous client per task, guarded against addresses that are not public."""
+"""Downloads pictures as a good citizen: one asynchronous client per task, which asks nothing that is not public."""
 
-from cortex_spark.fetch.client import Fetched, Fetcher
+from cortex_spark.fetch.client import Fetcher
+from cortex_spark.fetch.state import Fetched, HostState, Request, Robots
 
-__all__ = ["Fetched", "Fetcher"]
+__all__ = ["Fetched", "Fetcher", "HostState", "Request", "Robots"]

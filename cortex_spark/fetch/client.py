@@ -7,8 +7,8 @@ import math
 import ssl
 import time
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -19,28 +19,13 @@ import yarl
 from cortex_spark import outcomes
 from cortex_spark.config import Settings
 from cortex_spark.fetch.guard import BlockedAddressError, Guard, GuardedResolver
+from cortex_spark.fetch.state import Fetched, HostState, Request
 
 _K = TypeVar("_K")
 
 _MAX_REDIRECTS: Final = 10
 _LONGEST_WAIT: Final = 86400.0
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """What came of one download; ``body`` is set when ``outcome`` is ``ok``."""
-
-    outcome: str
-    body: bytes | None = None
-    size: int | None = None  # of the body in bytes
-    detail: str | None = None
-    status: int | None = None
-    final_url: str | None = None
-    etag: str | None = None
-    last_modified: str | None = None
-    retry_after: float | None = None  # seconds, as the server asks
-    seconds: float = 0.0
 
 
 class _TooLargeError(Exception):
@@ -75,7 +60,15 @@ def _outcome_of(error: BaseException) -> str:
 class Fetcher:
     """Downloads within the limits of ``settings``; use it as an asynchronous context manager."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        hosts: Mapping[str, HostState] | None = None,
+        *,
+        across_hosts: bool = True,
+        retried: bool = False,
+        canaries: Sequence[str] = (),
+    ) -> None:
         self._settings = settings
         self._guard = Guard(settings.allow_private_hosts)
         self._free = asyncio.Semaphore(settings.connections)
@@ -99,33 +92,37 @@ class Fetcher:
         await self._session.close()
 
     async def fetch_all(
-        self, urls: Sequence[tuple[_K, str]], sink: Callable[[_K, Fetched], Awaitable[None]], *, until: float = math.inf
+        self,
+        requests: Sequence[tuple[_K, Request]],
+        sink: Callable[[_K, Fetched], Awaitable[None]],
+        *,
+        until: float = math.inf,
     ) -> None:
-        """Download all ``urls`` (pairs of a key and a URL), few at a time from each host, and give each to ``sink``.
+        """Download all ``requests`` (each with a key), few at a time from each host, and give each to ``sink``.
 
         While ``sink`` waits, nothing new is begun in its place. What has not begun at ``until`` (monotonic seconds)
         ends as ``deferred``.
         """
-        hosts: defaultdict[str, deque[tuple[_K, str]]] = defaultdict(deque)
-        for key, url in urls:
-            hosts[_host(url)].append((key, url))
+        hosts: defaultdict[str, deque[tuple[_K, Request]]] = defaultdict(deque)
+        for key, request in requests:
+            hosts[_host(request.url)].append((key, request))
 
-        async def visit(queue: deque[tuple[_K, str]]) -> None:
+        async def visit(queue: deque[tuple[_K, Request]]) -> None:
             while queue:
-                key, url = queue.popleft()
+                key, request = queue.popleft()
                 async with self._free:
                     late = time.monotonic() >= until
-                    await sink(key, Fetched("deferred") if late else await self.fetch(url))
+                    await sink(key, Fetched("deferred") if late else await self.fetch(request))
 
         async with asyncio.TaskGroup() as visits:
             for queue in hosts.values():
                 for _ in range(min(self._settings.host_connections, len(queue))):
                     visits.create_task(visit(queue))
 
-    async def fetch(self, url: str) -> Fetched:
-        """Download ``url``; never raises for what the web does, the outcome says it."""
+    async def fetch(self, request: Request) -> Fetched:
+        """Download one URL; never raises for what the web does, the outcome says it."""
         try:
-            target = ada_url.URL(url)
+            target = ada_url.URL(request.url)
         except ValueError:
             return Fetched("bad_url", detail="not a valid URL")
         started = time.monotonic()

@@ -19,7 +19,7 @@ from cortex_spark.demo import photos, pictures
 from cortex_spark.demo.server import Answer, Server
 from cortex_spark.demo.site import Web, build
 from cortex_spark.errors import CortexError
-from cortex_spark.fetch import Fetched, Fetcher
+from cortex_spark.fetch import Fetched, Fetcher, Request
 from cortex_spark.measure import BadPictureError, measure
 
 from .test_wat import envelopes
@@ -27,8 +27,8 @@ from .test_wat import envelopes
 
 def fetch(*urls: str) -> list[Fetched]:
     async def every() -> list[Fetched]:
-        async with Fetcher(Settings.model_validate({"allow_private_hosts": "*.localhost"})) as fetcher:
-            return list(await asyncio.gather(*map(fetcher.fetch, urls)))
+        async with Fetcher(Settings.model_validate({"allow_private_hosts": "*.localhost", "host_delay": 0})) as fetcher:
+            return list(await asyncio.gather(*(fetcher.fetch(Request(url)) for url in urls)))
 
     return asyncio.run(every())
 
