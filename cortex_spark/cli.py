@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -57,16 +59,31 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {shown} (cortex --debug shows the stack trace)"
 
 
+class _Terminated(BaseException):
+    """SIGTERM."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whoever asks twice does not want to wait
+    raise _Terminated
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; errors that a user can mend are one message without a stack trace.
 
-    Ends the process: 0 for success, 1 for an error, 2 for unusable arguments, 130 when interrupted.
+    Ends the process: 0 for success, 1 for an error, 2 for unusable arguments, 75 when our network is down, 130 when
+    interrupted, 143 when terminated.
     """
+    # As an exception, so that a job cancels what it has under way; else Spark's tasks would go on for a while.
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
     except TyperException as error:
         err.print(f"[bold red]error:[/] {escape(str(error))} (--help says what there is)", soft_wrap=True)
         sys.exit(2)
+    except _Terminated:
+        err.print("terminated; the same command goes on where it stopped")
+        sys.exit(128 + signal.SIGTERM)
     except (KeyboardInterrupt, typer.Abort):
         err.print("interrupted; the same command goes on where it stopped")
         sys.exit(130)
@@ -75,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         message = str(error) if isinstance(error, CortexError) else _first_line(error)
         err.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
-        sys.exit(1)
+        sys.exit(error.exit_code if isinstance(error, CortexError) else 1)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -73,4 +73,4 @@ def retry_delay(tries: int) -> float:
 
     Up to a quarter more by chance: what failed together does not come back together.
     """
-    return 600.0 * 2 ** max(tries - 1, 0) * random.uniform(1.0, 1.25)
+    return 600.0 * 2.0 ** max(tries - 1, 0) * random.uniform(1.0, 1.25)

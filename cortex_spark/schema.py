@@ -148,6 +148,7 @@ PLANS: Final = _struct(
     expected_hash=_STRING,  # the sample's hash, where it was labelled before
     directives=ArrayType(_STRING),  # the page's own
     location=_STRING,  # where the URL was redirected to, on another host, and is fetched from
+    hops=_INT,  # such redirects so far
     etag=_STRING,  # of the earlier visit, where this one only asks whether the picture has changed
     last_modified=_STRING,
 )

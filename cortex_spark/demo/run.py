@@ -34,7 +34,7 @@ _SHARD_ROWS: Final = 64
 _TIMES: Final = {0: "never", 1: "once", 2: "twice"}
 _CLASSES: Final = 12  # rows of the table of classes
 #: The web is on loopback, and the fetcher refuses addresses that are not public unless it is told otherwise.
-_ALLOW: Final = {"CORTEX_ALLOW_PRIVATE_HOSTS": "*.localhost"}
+_ALLOW: Final = {"CORTEX_ALLOW_PRIVATE_HOSTS": "*.localhost", "CORTEX_HOST_DELAY": "0"}
 #: In a job this short the JVM would spend most of its time compiling; its first compiler is enough.
 _QUICK_JVM: Final = {"SPARK_SUBMIT_OPTS": "-XX:TieredStopAtLevel=1"}
 

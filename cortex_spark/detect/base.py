@@ -75,14 +75,26 @@ class Prepared:
 
 
 class Meter:
-    """How long something that does ``capacity`` things at a time was busy; ``with meter:`` around each thing."""
+    """When and how long something that does ``capacity`` things at a time was busy; ``with meter:`` around each."""
 
     def __init__(self, capacity: int = 1) -> None:
         self._capacity = capacity
         self._active = 0
         self._seconds = 0.0
         self._since = time.monotonic()
+        self._busy: list[tuple[float, float]] = []
+        self._busy_since = 0.0
         self._lock = threading.Lock()
+
+    def take(self) -> list[tuple[float, float]]:
+        """The periods in which at least one thing was going on since the last call, in seconds since the epoch."""
+        with self._lock:
+            taken, self._busy = self._busy, []
+            if self._active:
+                now = time.time()
+                taken.append((self._busy_since, now))
+                self._busy_since = now
+            return taken
 
     @property
     def seconds(self) -> float:
@@ -94,12 +106,16 @@ class Meter:
     def __enter__(self) -> None:
         with self._lock:
             self._advance()
+            if not self._active:
+                self._busy_since = time.time()
             self._active += 1
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._advance()
             self._active -= 1
+            if not self._active:
+                self._busy.append((self._busy_since, time.time()))
 
     def _advance(self) -> None:
         now = time.monotonic()

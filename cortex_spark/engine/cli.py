@@ -16,7 +16,8 @@ def label(
         str | None,
         typer.Option(
             metavar="NAME|PATH",
-            help="'shipped', a .pt, a .onnx, an OpenVINO folder, or a name that Ultralytics knows. "
+            help="'shipped', a .pt, a .onnx, an OpenVINO folder, a name that Ultralytics knows, or 'none' to measure "
+            "only. "
             "A .pt is a pickle: loading one runs its code. "
             "Default: Ultralytics' nano detector where that is installed, else the shipped one.",
         ),
@@ -28,6 +29,12 @@ def label(
             "--retry", help="Try what failed for a passing reason (timeouts, 5xx) again now, not at its time."
         ),
     ] = False,
+    revisit: Annotated[
+        int | None,
+        typer.Option(
+            min=0, metavar="DAYS", help="Ask again for pictures that were last seen so many days ago, if they changed."
+        ),
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on for ever: label what comes in.")] = False,
     confidence: Annotated[float, typer.Option(min=0, max=1, help="Lowest confidence of a box.")] = 0.25,
     iou: Annotated[
@@ -39,10 +46,10 @@ def label(
     batch: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="URLs per batch; what a kill costs is one batch. Default: 2000 per core."
+            min=1, metavar="N", help="URLs per batch; what a kill costs is one batch. Default: 4000 per core."
         ),
     ] = None,
-    host_cap: Annotated[int, typer.Option(min=1, metavar="N", help="URLs of one host per batch.")] = 500,
+    host_cap: Annotated[int, typer.Option(min=1, metavar="N", help="URLs of one host per batch.")] = 250,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Download, measure and label everything in image_urls that is not labelled yet.
@@ -60,13 +67,15 @@ def label(
     settings = Settings()
     spark = spark_session("cortex label")
     device = spark_device(spark)
-    with err.status("resolving the model"):
-        resolved = resolve_model(model, device=device, confidence=confidence, iou=iou, imgsz=imgsz)
-    err.print(f"model: {resolved.describe()}")
+    resolved = None
+    if model != "none":
+        with err.status("resolving the model"):
+            resolved = resolve_model(model, device=device, confidence=confidence, iou=iou, imgsz=imgsz)
+        err.print(f"model: {resolved.describe()}")
     tables = Warehouse(spark, warehouse)
     config = EngineConfig(settings, tables.root, device=device)
     job = LabelJob(tables, resolved, config, batch_urls=batch, host_urls=host_cap)
-    report = job.run(limit=limit, retry=retry, follow=follow)
+    report = job.run(limit=limit, retry=retry, revisit=revisit, follow=follow)
     if as_json:
         out.print_json(json.dumps(report.as_json()))
     else:

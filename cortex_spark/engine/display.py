@@ -50,14 +50,13 @@ class LabelDisplay:
         self.say(f"run {run}: {urls:,} URLs in {batches:,} batch{'es' if batches != 1 else ''}")
         self._urls, self._batches, self._batches_done = urls, batches, 0
         self._done.clear()
-        self._progress.reset()
         self._started = time.monotonic()
 
-    def batch_done(self, outcomes: Counter[str]) -> None:
+    def batch_done(self, batch: int, outcomes: Counter[str]) -> None:
         """The true outcomes of a batch replace what workers told."""
+        self._progress.drop(batch)
         self._done.update(outcomes)
         self._batches_done += 1
-        self._progress.reset()
 
     def _line(self) -> Text:
         counts = self._done + self._progress.counts
@@ -67,7 +66,7 @@ class LabelDisplay:
             return Text(f"{self._phase} ...", style="cyan")
         rate = done / seconds if seconds else 0.0
         left = f"{_clock((self._urls - done) / rate)} left" if rate else "..."
-        batch = f"batch {min(self._batches_done + 1, self._batches)}/{self._batches}"
+        batch = f"{self._batches_done}/{self._batches} batches"
         shown = ", ".join(f"{name} {count:,}" for name, count in counts.most_common(5))
         return Text.assemble(
             (f"{self._phase} ", "cyan"),

@@ -6,35 +6,55 @@ not fetched again.
 
 from __future__ import annotations
 
+import fnmatch
 import secrets
+import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
 from pyspark import Broadcast
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 from rich.table import Table
 
+from cortex_spark.config import NO_CONTACT
 from cortex_spark.detect import Model
 from cortex_spark.engine.display import LabelDisplay, outcome_table
 from cortex_spark.engine.pipeline import EngineConfig
-from cortex_spark.engine.plan import Batching, in_batches, sorted_by_batch, url_states, wanted
+from cortex_spark.engine.plan import (
+    LANES,
+    Batching,
+    in_batches,
+    latest_hosts,
+    place,
+    sorted_by_batch,
+    url_states,
+    wanted,
+)
 from cortex_spark.engine.progress import ProgressServer
 from cortex_spark.engine.runs import AT_WORK, Owner, Run, Runs, claimed
 from cortex_spark.engine.worker import labeller
-from cortex_spark.errors import CortexError
+from cortex_spark.errors import CortexError, OutageError
 from cortex_spark.outcomes import OK
-from cortex_spark.schema import ATTEMPTS
+from cortex_spark.schema import ATTEMPTS, HOST
 from cortex_spark.table import Warehouse
+from cortex_spark.table.forgotten import refused_hashes, without_forgotten
 from cortex_spark.table.samples import commit_samples
 
 #: Seconds between two looks for new work with ``follow``.
 _FOLLOW_SECONDS: Final = 10.0
 _PLAN_TRIES: Final = 10
-#: A few minutes' work on a CPU: what a kill costs at most.
-_BATCH_URLS_PER_TASK: Final = 2000
+#: A few minutes' work on a CPU.
+_BATCH_URLS_PER_SLOT: Final = 4000
+#: Hosts that answered lately, for telling an outage of ours from the web's.
+_CANARIES: Final = 5
+#: What stands in place of a model's identity where there is none.
+MEASURED: Final = "no detector"
 
 
 @dataclass
@@ -47,6 +67,7 @@ class LabelReport:
     outcomes: Counter[str] = field(default_factory=Counter)  # that came out, of this job
     added: int = 0  # rows of samples
     seconds: float = 0.0  # of the batches, without Spark's start and planning
+    busy: float = 0.0  # seconds in which a detector was at work, of a machine on average
     known: int = 0  # rows of image_urls
     final: Counter[str] = field(default_factory=Counter)  # of all of them, by final outcome
     waiting: int = 0  # of all of them: not tried yet, or to be tried again
@@ -55,6 +76,11 @@ class LabelReport:
     def rate(self) -> float:
         """URLs per second."""
         return self.urls / self.seconds if self.seconds else 0.0
+
+    @property
+    def idle(self) -> float:
+        """The share of the time in which no detector of a machine was at work."""
+        return max(1.0 - self.busy / self.seconds, 0.0) if self.seconds else 0.0
 
     def as_json(self) -> dict[str, object]:
         """For machines."""
@@ -66,6 +92,7 @@ class LabelReport:
             "samples_added": self.added,
             "seconds": round(self.seconds, 3),
             "urls_per_second": round(self.rate, 2),
+            "detector_idle": round(self.idle, 3),
             "known": self.known,
             "final": dict(self.final),
             "waiting": self.waiting,
@@ -76,58 +103,71 @@ class LabelReport:
             self.outcomes,
             self.final,
             f"{self.urls:,} URLs in, {sum(self.outcomes.values()):,} outcomes, {self.added:,} samples added, "
-            f"{self.rate:.1f} URLs/s\n"
-            f"warehouse: {self.known:,} URLs = {sum(self.final.values()):,} final + {self.waiting:,} waiting",
+            f"{self.rate:.1f} URLs/s"
+            + (f", detector idle {self.idle:.0%} of the time\n" if self.busy else "\n")
+            + f"warehouse: {self.known:,} URLs = {sum(self.final.values()):,} final + {self.waiting:,} waiting",
         )
 
 
 class LabelJob:
-    """Labels what is in ``image_urls`` and not labelled yet by ``model``."""
+    """Labels what is in ``image_urls`` and not labelled yet by ``model``; without a model, measures it."""
 
     def __init__(
         self,
         warehouse: Warehouse,
-        model: Model,
+        model: Model | None,
         config: EngineConfig,
         *,
         batch_urls: int | None = None,
-        host_urls: int = 500,
+        host_urls: int = 250,
         show: bool = True,
     ) -> None:
         context = warehouse.spark.sparkContext
-        tasks = context.defaultParallelism
+        slots = max(context.defaultParallelism // int(context.getConf().get("spark.task.cpus", "1") or 1), 1)
+        # Two batches are at work at once, and share the slots.
+        tasks = max(slots // LANES, 1)
         self._warehouse = warehouse
-        self._model = model
+        self._identity = model.identity if model is not None else MEASURED
+        self._by = model.identity if model is not None else None
         self._config = config
-        size = batch_urls or _BATCH_URLS_PER_TASK * tasks
+        size = batch_urls or _BATCH_URLS_PER_SLOT * slots
         # A host is one task's business: more of it than a task's share would leave the other tasks waiting.
-        self._batching = Batching(tasks, size, min(host_urls, -(-size // tasks)))
+        self._batching = Batching(tasks, size, min(host_urls, -(-size // tasks)), config.settings.host_delay)
         self._runs = Runs(warehouse)
-        self._broadcast: Broadcast[Model] = context.broadcast(model)
+        self._broadcast: Broadcast[Model | None] = context.broadcast(model)
+        self._refused: Broadcast[frozenset[str]] = context.broadcast(refused_hashes(warehouse, config.settings))
         self._show = show
-        self._report = LabelReport(model.identity)
+        self._report = LabelReport(self._identity)
+        self._committing = threading.Lock()
+        self._stopping = threading.Event()
+        self._canaries: tuple[str, ...] = ()
 
-    def run(self, *, limit: int | None = None, retry: bool = False, follow: bool = False) -> LabelReport:
+    def run(
+        self, *, limit: int | None = None, retry: bool = False, revisit: int | None = None, follow: bool = False
+    ) -> LabelReport:
         """Work off what is wanted; with ``follow``, for ever.
 
-        Unfinished runs of processes that are gone come first; ``limit`` counts their URLs, too. Raises CortexError if
-        not every URL that went in came out.
+        Unfinished runs of processes that are gone come first; ``limit`` counts their URLs, too. ``retry`` does not wait
+        for the time of what failed for a passing reason; ``revisit`` asks again for pictures that were last seen so
+        many days ago. Raises OutageError if our own network is down, and CortexError if not every URL that went in came
+        out, or the public web is to be visited without a contact address.
         """
         conf = self._warehouse.spark.sparkContext.getConf()
         host = conf.get("spark.driver.host", "127.0.0.1") or "127.0.0.1"
         server = ProgressServer(host, conf.get("spark.driver.bindAddress", host) or host)
+        self._canaries = self._answering_hosts()
         with server as progress, LabelDisplay(progress, show=self._show) as display:
             for run in self._take_over(display):
                 self._work(run, progress, display)
             while True:
                 left = None if limit is None else limit - self._report.urls
-                run_id = self._plan(left, retry, display) if left is None or left > 0 else None
+                run_id = self._plan(left, retry, revisit, display) if left is None or left > 0 else None
                 outcomes: Counter[str] = Counter()
                 if run_id is not None:
-                    run = Run(run_id, self._model.identity, Owner.me(), events=1, alive=True)
+                    run = Run(run_id, self._identity, Owner.me(), events=1, alive=True)
                     outcomes = self._work(run, progress, display)
-                # What was put off for lack of time comes next, as long as that leads anywhere.
-                if 0 < outcomes["deferred"] < outcomes.total():
+                # What was put off or has moved comes next, as long as that leads anywhere.
+                if outcomes["moved"] or 0 < outcomes["deferred"] < outcomes.total():
                     continue
                 if not follow:
                     break
@@ -141,7 +181,7 @@ class LabelJob:
         for run in self._runs.open():
             if run.alive:
                 continue
-            if run.model != self._model.identity:
+            if run.model != self._identity:
                 self._commit_done(run.run)  # what it labelled is not lost
                 self._runs.record(run.run, "closed", model=run.model, number=run.events + 1)
             elif (taken := self._runs.take_over(run)) is not None:
@@ -149,7 +189,7 @@ class LabelJob:
                 mine.append(taken)
         return mine
 
-    def _plan(self, limit: int | None, retry: bool, display: LabelDisplay) -> str | None:
+    def _plan(self, limit: int | None, retry: bool, revisit: int | None, display: LabelDisplay) -> str | None:
         """Write down the next run; None if nothing is wanted."""
         warehouse = self._warehouse
         display.phase("planning")
@@ -158,25 +198,38 @@ class LabelJob:
                 "plans"
             )  # what is planned after this is not in our claims, and makes our commit fail
             others = [run for run in self._runs.open() if run.alive]
-            states = url_states(warehouse, self._model.identity, retry=retry)
-            rows = wanted(states, claimed(warehouse, others) if others else None, limit).persist()
+            states = url_states(warehouse, self._by, retry=retry, revisit=revisit)
+            hosts = latest_hosts(warehouse) if self._canaries else None
+            claims = claimed(warehouse, others) if others else None
+            rows = wanted(without_forgotten(states, warehouse), hosts, claims, limit).persist()
             try:
                 urls = rows.count()
                 if urls == 0:
                     for other in others:
-                        display.say(f"run {other.run} of {other.owner} is at work on URLs of its own")
+                        display.say(f"run {other.run} of {other.owner} is at work, and has its hosts to itself")
                     return None
+                self._check_contact(rows)
                 run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-                self._runs.record(run, "open", model=self._model.identity, number=1)
-                plan = sorted_by_batch(in_batches(rows, self._batching, run), urls)
+                self._runs.record(run, "open", model=self._identity, number=1)
+                plan = sorted_by_batch(in_batches(rows, self._batching, run, urls), urls)
                 warehouse.append_once(plan, "plans", app_id="plan", version=version + 1)
             finally:
                 rows.unpersist()
             if warehouse.read("plans").where(F.col("run") == run).limit(1).count():
                 return run
             # Another job planned at the same moment: its URLs are not ours.
-            self._runs.record(run, "closed", model=self._model.identity, number=2)
+            self._runs.record(run, "closed", model=self._identity, number=2)
         raise CortexError(f"{warehouse.root}: {_PLAN_TRIES} other jobs in a row planned first; start this one again")
+
+    def _check_contact(self, rows: DataFrame) -> None:
+        settings = self._config.settings
+        if settings.contact is not None:
+            return
+        ours = "|".join(fnmatch.translate(pattern) for pattern in settings.allow_private_hosts)
+        public = rows.where(F.col("place").isNotNull() & (~F.col("place").rlike(ours) if ours else F.lit(True)))
+        found = public.select("place").first()
+        if found is not None:
+            raise CortexError(f"{found['place']} is on the public web: {NO_CONTACT}")
 
     def _work(self, run: Run, progress: ProgressServer, display: LabelDisplay) -> Counter[str]:
         """Do the batches of ``run`` that are not done, bring what is done into ``samples``; the outcomes."""
@@ -194,38 +247,98 @@ class LabelJob:
         left = sorted((row for row in batches if row["batch"] not in done), key=lambda row: row["batch"])
         display.begin(run.run, sum(row["urls"] for row in left), len(left))
         self._report.runs.append(run.run)
+        started = time.monotonic()
         total: Counter[str] = Counter()
-        for row in left:
-            started = time.monotonic()
-            display.phase("labelling")
-            self._attempt(run.run, row["batch"], row["tasks"], progress)
-            outcomes = self._checked(run.run, row["batch"], row["urls"])
-            display.phase("committing")
-            if outcomes[OK]:
-                self._report.added += commit_samples(self._warehouse, run.run, [row["batch"]])
-            self._report.urls += row["urls"]
-            self._report.outcomes.update(outcomes)
-            self._report.seconds += time.monotonic() - started
-            display.batch_done(outcomes)
-            total.update(outcomes)
+
+        def lane(batches: Sequence[Row]) -> None:
+            context = self._warehouse.spark.sparkContext
+            context.addJobTag(run.run)
+            for row in batches:
+                if self._stopping.is_set():
+                    return
+                outcomes = self._batch(run, row, progress, display)
+                total.update(outcomes)
+                if outcomes["outage"]:
+                    self._stopping.set()
+
+        display.phase("labelling")
+        with ThreadPoolExecutor(LANES, thread_name_prefix="lane") as pool:
+            lanes = [[row for row in left if row["batch"] % LANES == number] for number in range(LANES)]
+            working = [pool.submit(lane, batches) for batches in lanes if batches]
+            try:
+                for future in as_completed(working):
+                    future.result()
+            except BaseException:
+                # Interrupted, or an error in one lane: the other's batch is abandoned, too, and done again later.
+                self._stopping.set()
+                self._warehouse.spark.sparkContext.cancelJobsWithTag(run.run)
+                raise
+            finally:
+                self._report.seconds += time.monotonic() - started
+                self._report.busy = progress.busy_seconds
+        if total["outage"]:
+            raise OutageError(
+                f"{total['outage']:,} URLs were not asked for: one host after the other gave no answer, nor did hosts "
+                "that had answered before, so it is our own network that is down. Nothing was written off: the same "
+                "command goes on where this one stopped"
+            )
         self._runs.record(run.run, "closed", model=run.model, number=run.events + 1)
         return total
+
+    def _batch(self, run: Run, row: Row, progress: ProgressServer, display: LabelDisplay) -> Counter[str]:
+        """One batch: attempts, what politeness has to remember, samples; its outcomes."""
+        batch, urls = row["batch"], row["urls"]
+        self._attempt(run, batch, row["tasks"], progress)
+        outcomes = self._checked(run.run, batch, urls)
+        with self._committing:
+            self._remember_hosts(run.run, batch)
+            if outcomes[OK]:
+                self._report.added += commit_samples(self._warehouse, run.run, [batch])
+            self._report.urls += urls
+            self._report.outcomes.update(outcomes)
+            display.batch_done(batch, outcomes)
+        return outcomes
 
     def _commit_done(self, run: str) -> list[int]:
         """The batches of ``run`` that have their attempts, brought into ``samples``: it may have died in between."""
         attempted = self._warehouse.read("attempts").where(F.col("run") == run)
         done = sorted(row["batch"] for row in attempted.select("batch").distinct().collect())
+        for lane in range(LANES):
+            if latest := [batch for batch in done if batch % LANES == lane][-1:]:
+                self._remember_hosts(run, latest[0])
         if done:
             self._report.added += commit_samples(self._warehouse, run, done)
         return done
 
-    def _attempt(self, run: str, batch: int, tasks: int, progress: ProgressServer) -> None:
-        rows = self._warehouse.read("plans").where((F.col("run") == run) & (F.col("batch") == batch))
-        # Nothing may shuffle after the engine: downloads differ from one try to the next.
-        attempts = rows.repartitionById(tasks, "task").mapInArrow(
-            labeller(self._broadcast, self._config, progress.address), ATTEMPTS
+    def _attempt(self, run: Run, batch: int, tasks: int, progress: ProgressServer) -> None:
+        rows = self._warehouse.read("plans").where((F.col("run") == run.run) & (F.col("batch") == batch))
+        if self._canaries:
+            places = rows.select("run", "batch", "task", place().alias("host")).distinct()
+            known = latest_hosts(self._warehouse).join(places, "host")
+            known = known.select("run", "batch", "task", F.struct(*HOST.names).alias("host_state"))
+            rows = rows.unionByName(known, allowMissingColumns=True)
+        else:
+            rows = rows.withColumn("host_state", F.lit(None).cast(HOST))
+        # A run that was taken over may have asked a host a moment before it died.
+        task = labeller(
+            self._broadcast, self._refused, self._config, progress.address, self._canaries, retried=run.events > 1
         )
-        self._warehouse.append_once(attempts, "attempts", app_id=run, version=batch)
+        # Nothing may shuffle after the engine: downloads differ from one try to the next.
+        attempts = rows.repartitionById(tasks, "task").mapInArrow(task, ATTEMPTS)
+        self._warehouse.append_once(attempts, "attempts", app_id=_lane(run.run, batch), version=batch)
+
+    def _remember_hosts(self, run: str, batch: int) -> None:
+        attempts = self._warehouse.read("attempts").where((F.col("run") == run) & (F.col("batch") == batch))
+        visited = attempts.where(F.col("host_state").isNotNull()).select("host_state.*", "run", "batch")
+        self._warehouse.append_once(visited.coalesce(1), "hosts", app_id=_lane(run, batch), version=batch)
+        if not self._canaries:
+            self._canaries = self._answering_hosts()
+
+    def _answering_hosts(self) -> tuple[str, ...]:
+        """Origins that answered lately; none in a warehouse that has seen no host yet."""
+        answered = self._warehouse.read("hosts").where(F.col("answered_at").isNotNull() & (F.size("robots") > 0))
+        rows = answered.orderBy(F.desc("answered_at")).select(F.col("robots")[0]["origin"]).limit(_CANARIES).collect()
+        return tuple(dict.fromkeys(row[0] for row in rows))
 
     def _checked(self, run: str, batch: int, urls: int) -> Counter[str]:
         """Outcomes of a batch; raises CortexError unless each URL has exactly one."""
@@ -244,7 +357,7 @@ class LabelJob:
     def _accounted(self) -> LabelReport:
         report = self._report
         version = self._warehouse.version("image_urls")
-        states = url_states(self._warehouse, self._model.identity, version=version)
+        states = url_states(self._warehouse, self._by, version=version)
         rows = states.groupBy("outcome").count().collect()
         report.final = Counter({row["outcome"]: row["count"] for row in rows if row["outcome"] is not None})
         report.waiting = sum(row["count"] for row in rows if row["outcome"] is None)
@@ -260,3 +373,8 @@ class LabelJob:
             if missing:
                 raise CortexError(f"{missing:,} URLs that this job labelled are missing in the table 'samples'")
         return report
+
+
+def _lane(run: str, batch: int) -> str:
+    """The transaction identifier of a lane: within it batches are committed in order."""
+    return f"{run}/{batch % LANES}"

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -26,16 +26,18 @@ import numpy as np
 from cortex_spark import outcomes
 from cortex_spark.config import Settings
 from cortex_spark.detect import Detections, Model, load_detector
-from cortex_spark.detect.base import Prepared
+from cortex_spark.detect.base import Meter, Prepared
 from cortex_spark.engine.download import WAITING_BYTES, Row, download, into
 from cortex_spark.engine.isolation import Decode, IsolatedDecoder
 from cortex_spark.engine.journal import Journal
 from cortex_spark.engine.queues import Closed, WeightedQueue
-from cortex_spark.fetch import Fetched
+from cortex_spark.fetch import Fetched, HostState
 from cortex_spark.measure import BadPictureError, Picture, measure
 
 #: Pixels of detector input that wait: some ten batches.
 _WAITING_PIXELS: Final = 32 << 20
+#: Redirects from host to host, each of which waits for that host's turn.
+_MAX_HOPS: Final = 10
 #: How often the watchdog looks for decoders that hang.
 _WATCHDOG_SECONDS: Final = 1.0
 #: The exit code of a worker that ends itself because a decoder hangs (EX_SOFTWARE of sysexits.h).
@@ -58,6 +60,16 @@ class EngineConfig:
     def decoder(self) -> Decode:
         """The function that decodes."""
         return self.decode or partial(measure, max_pixels=self.settings.max_pixels)
+
+
+@dataclass(frozen=True)
+class Visits:
+    """How a task visits its hosts, see ``Fetcher``; by default it knows nothing of them and goes where it is sent."""
+
+    hosts: Mapping[str, HostState] = field(default_factory=dict)
+    across_hosts: bool = True
+    retried: bool = False
+    canaries: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -85,8 +97,19 @@ class _Decoding:
 class Pipeline:
     """Takes rows of a plan, gives rows of attempts."""
 
-    def __init__(self, config: EngineConfig, model: Model | None, journal: Journal | None, attempt: int = 0) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        model: Model | None,
+        journal: Journal | None,
+        attempt: int = 0,
+        *,
+        visits: Visits | None = None,
+        refused: frozenset[str] = frozenset(),
+    ) -> None:
         self._config = config
+        self._visits = visits or Visits()
+        self._refused = refused
         self._model = model
         self._journal = journal
         self._detector = (
@@ -101,6 +124,8 @@ class Pipeline:
         self._downloaded: WeightedQueue[tuple[Row, Fetched]] = WeightedQueue(WAITING_BYTES)
         self._prepared: WeightedQueue[_Item] = WeightedQueue(_WAITING_PIXELS)
         self._results: queue.SimpleQueue[Row | BaseException] = queue.SimpleQueue()
+        #: When the detector is at work.
+        self.meter = self._detector.meter if self._detector is not None else Meter()
         warnings.filterwarnings("ignore", module=r"PIL\.")  # damaged pictures end in outcomes, not in a worker's log
         cv2.setNumThreads(1)  # pictures are decoded side by side, not each in pieces
 
@@ -163,12 +188,25 @@ class Pipeline:
 
     def _download(self, rows: Sequence[Row]) -> None:
         config = self._config
-        asyncio.run(download(rows, config.settings, config.root, into(self._downloaded), config.task_seconds))
+        visits = self._visits
+        asyncio.run(
+            download(
+                rows,
+                config.settings,
+                config.root,
+                into(self._downloaded),
+                config.task_seconds,
+                visits.hosts,
+                across_hosts=visits.across_hosts,
+                retried=visits.retried,
+                canaries=visits.canaries,
+            )
+        )
 
     def _decode_stage(self, isolated: IsolatedDecoder) -> None:
         while True:
             ((row, fetched),) = self._downloaded.get()
-            item = _Item(row, fetched)
+            item = _Item(row, _not_in_circles(row, fetched))
             if item.fetched.outcome == outcomes.OK:
                 item = self._decode_one(item, isolated)
             if item.picture is not None and self._detector is not None:
@@ -193,7 +231,10 @@ class Pipeline:
         finally:
             self._decoding.since.pop(key, None)
         expected = item.row.get("expected_hash")
-        if item.picture is not None and expected is not None and item.picture.hash != expected:
+        if item.picture is not None and item.picture.hash in self._refused:
+            item.fetched = replace(item.fetched, outcome="forgotten", detail=f"sha256 {item.picture.hash}")
+            item.picture = None
+        elif item.picture is not None and expected is not None and item.picture.hash != expected:
             item.fetched = replace(
                 item.fetched, outcome="changed", detail=f"sha256 was {expected}, is {item.picture.hash}"
             )
@@ -222,6 +263,16 @@ class Pipeline:
         self._results.put(row)
 
 
+def _not_in_circles(row: Row, fetched: Fetched) -> Fetched:
+    """``fetched``, where it is one more redirect to another host, and not one too many."""
+    if fetched.outcome != "moved":
+        return fetched
+    again = fetched.final_url in (row["url"], row.get("location"))
+    if again or (row.get("hops") or 0) >= _MAX_HOPS:
+        return replace(fetched, outcome="too_many_redirects", detail="from host to host" + ", in a circle" * again)
+    return fetched
+
+
 def attempt_row(
     row: Row, fetched: Fetched, picture: Picture | None, boxes: Detections | None, model: Model | None
 ) -> Row:
@@ -243,12 +294,13 @@ def attempt_row(
         "retry_at": None if final else now + timedelta(seconds=delay),
         "detail": _text(fetched.detail),
         "http_status": fetched.status,
-        "final_url": _text(fetched.final_url),
+        # Where it is to be asked for, if its turn did not come.
+        "final_url": _text(fetched.final_url or (None if counted else row.get("location"))),
         "etag": _text(fetched.etag),
         "last_modified": _text(fetched.last_modified),
         "bytes": fetched.size,
         "seconds": fetched.seconds,
-        "host_state": None,
+        "host_state": fetched.host_state.as_row() if fetched.host_state is not None else None,
         "sample": _sample(row, picture, boxes, model) if picture is not None else None,
     }
 

@@ -15,6 +15,9 @@ from cortex_spark.table import Warehouse
 #: Tasks' worth of rows per file of a written plan; a run reads it batch by batch.
 _ROWS_PER_FILE: Final = 500_000
 
+#: Batches at work at once. While one waits for its last slow hosts, or commits, the other keeps the detector busy.
+LANES: Final = 2
+
 
 @dataclass(frozen=True)
 class Batching:
@@ -23,64 +26,119 @@ class Batching:
     tasks: int  # per batch
     batch_urls: int
     host_urls: int  # of one host in one batch: the others should not wait for the slowest
+    host_delay: float  # seconds between two requests to a host that ``host_urls`` was made for
 
 
-def url_states(warehouse: Warehouse, model: str, *, retry: bool = False, version: int | None = None) -> DataFrame:
-    """Every row of ``image_urls`` with its state for ``model``, from what ``attempts`` recorded.
+def url_states(
+    warehouse: Warehouse,
+    model: str | None,
+    *,
+    retry: bool = False,
+    version: int | None = None,
+    revisit: int | None = None,
+) -> DataFrame:
+    """Every row of ``image_urls`` with its state for ``model`` (None: measuring only), from what ``attempts`` recorded.
 
-    Adds ``tries`` (that failed for a passing reason), ``outcome`` (final, or NULL), ``retry_at`` and ``labelled_hash``
-    (of an earlier sample, by any model). With ``retry``, outcomes that may pass are not final and need not wait.
+    Adds ``tries`` (that failed for a passing reason), ``outcome`` (final, or NULL), ``retry_at``, ``labelled_hash``
+    (of an earlier sample, by any model), ``location`` and ``hops`` (of redirects to other hosts), and ``etag`` and
+    ``last_modified`` of what ``model`` labelled. With ``retry``, outcomes that may pass are not final and need not
+    wait; with ``revisit``, pictures that were last seen that many days ago are wanted again.
     """
     attempts = warehouse.read("attempts").withColumn("passes", F.col("outcome").rlike(PASSING_PATTERN))
-    final = F.col("final") & (~F.col("outcome").isin(*MODEL_BOUND) | (F.col("model") == model))
+    by_model = F.lit(True) if model is None else F.col("model") == model
+    final = F.col("final") & (~F.col("outcome").isin(*MODEL_BOUND) | by_model)
     if retry:
         final &= ~F.col("passes")
+    seen = F.col("outcome").isin(OK, "not_modified") & by_model
+    if revisit is not None:
+        final &= ~seen | (F.col("attempted_at") > F.current_timestamp() - F.make_dt_interval(days=F.lit(revisit)))
+    on_its_way = F.when(F.col("outcome").isin(*UNCOUNTED), F.col("final_url"))
     history = attempts.groupBy("_id").agg(
         F.sum((F.col("passes") & ~F.col("outcome").isin(*UNCOUNTED)).cast("int")).alias("tries"),
         F.max_by("outcome", F.when(final, F.col("attempted_at"))).alias("outcome"),
         F.max_by("retry_at", "attempted_at").alias("retry_at"),
         F.min_by("sample.hash", F.when(F.col("outcome") == OK, F.col("attempted_at"))).alias("labelled_hash"),
+        F.max_by(on_its_way, "attempted_at").alias("location"),
+        F.count_if(F.col("outcome") == "moved").cast("int").alias("hops"),
+        F.max_by("etag", F.when(seen, F.col("attempted_at"))).alias("etag"),
+        F.max_by("last_modified", F.when(seen, F.col("attempted_at"))).alias("last_modified"),
     )
     if retry:
         history = history.withColumn("retry_at", F.lit(None).cast("timestamp")).withColumn("tries", F.lit(0))
-    return warehouse.read("image_urls", version).join(history, "_id", "left").fillna({"tries": 0})
+    return warehouse.read("image_urls", version).join(history, "_id", "left").fillna({"tries": 0, "hops": 0})
 
 
-def wanted(states: DataFrame, claimed: DataFrame | None, limit: int | None) -> DataFrame:
-    """The rows of ``states`` that are to be tried now: no final outcome, due, and not planned by a run at work."""
+def place() -> Column:
+    """The host that a row is fetched from; NULL for pictures of the store."""
+    return F.coalesce(F.lower(F.try_parse_url("location", F.lit("HOST"))), "host")
+
+
+def latest_hosts(warehouse: Warehouse) -> DataFrame:
+    """What is known of each host that was visited within a day, or must not be visited yet: rows of HOST.
+
+    Older knowledge has no use: a robots.txt is read again after a day.
+    """
+    fresh = F.col("at") > F.current_timestamp() - F.make_dt_interval(days=F.lit(1))
+    rows = warehouse.read("hosts").where(fresh | (F.col("not_before") > F.current_timestamp()))
+    latest = rows.groupBy("host").agg(F.max_by(F.struct("*"), "at").alias("latest"))
+    return latest.select("latest.*").drop("run", "batch")
+
+
+def wanted(states: DataFrame, hosts: DataFrame | None, claimed: DataFrame | None, limit: int | None) -> DataFrame:
+    """The rows of ``states`` that are to be tried now, with the ``delay`` that their host asks for.
+
+    They have no final outcome, they and their host are due, and no run at work has their host in its plan: two jobs
+    are no more than one for a host.
+    """
     due = F.col("retry_at").isNull() | (F.col("retry_at") <= F.current_timestamp())
-    rows = states.where(F.col("outcome").isNull() & due)
+    rows = states.where(F.col("outcome").isNull() & due).withColumn("place", place())
+    if hosts is None:
+        rows = rows.withColumn("delay", F.lit(None).cast("double"))
+    else:
+        known = hosts.select(F.col("host").alias("place"), "delay", "not_before")
+        rows = rows.join(known, "place", "left")
+        rows = rows.where(F.col("not_before").isNull() | (F.col("not_before") <= F.current_timestamp()))
     if claimed is not None:
         rows = rows.join(claimed.select("_id"), "_id", "left_anti")
+        rows = rows.join(claimed.select(place().alias("place")).distinct(), "place", "left_anti")
     # Any order will do, as long as it is one: the same query picks the same rows.
     return rows if limit is None else rows.orderBy("discovered_at", "_id").limit(limit)
 
 
-def in_batches(rows: DataFrame, batching: Batching, run: str) -> DataFrame:
-    """``rows`` of ``wanted`` as rows of PLANS.
+def in_batches(rows: DataFrame, batching: Batching, run: str, urls: int) -> DataFrame:
+    """``rows`` of ``wanted``, ``urls`` in number, as rows of PLANS.
 
     All URLs of a host in a batch are in one task, so that politeness needs no coordinator. What a host has beyond the
-    cap comes in later batches. Hosts are dealt out to tasks by size. Pictures of the store have no host: they lie
+    cap comes in later batches. Batches with even and with odd numbers (lanes) have no host in common, so that one of
+    each may be at work at once. Hosts are dealt out to tasks by size. Pictures of the store have no host: they lie
     anywhere.
     """
-    host = F.coalesce("host", F.concat(F.lit("#"), F.col("_id").substr(1, 2)))
+    lanes = LANES if urls > batching.batch_urls else 1
+    somewhere = F.coalesce("place", F.concat(F.lit("#"), F.col("_id").substr(1, 2)))
     order = Window.partitionBy("place").orderBy("_id")
-    numbered = rows.withColumn("place", host).withColumn(
-        "round", ((F.row_number().over(order) - 1) / F.lit(batching.host_urls)).cast("int")
+    # A host that wants more time between two requests gets fewer of them into a batch.
+    slower = F.greatest(F.coalesce("delay", F.lit(0.0)), F.lit(batching.host_delay))
+    cap = F.greatest(F.floor(F.lit(batching.host_urls) * F.lit(batching.host_delay) / slower), F.lit(1))
+    if not batching.host_delay:
+        cap = F.lit(batching.host_urls)
+    numbered = rows.withColumn("place", somewhere).withColumn(
+        "round", ((F.row_number().over(order) - 1) / cap).cast("int")
     )
     # Everything from here on is about a host's URLs in one round: few rows, however many URLs there are.
     groups = numbered.groupBy("round", "place").agg(F.count("*").alias("urls"))
-    so_far = F.sum("urls").over(Window.partitionBy("round").orderBy("place")) - F.col("urls")
-    groups = groups.withColumn("part", (so_far / F.lit(batching.batch_urls)).cast("int"))
-    groups = groups.withColumn("batch", F.dense_rank().over(Window.orderBy("round", "part")) - 1)
+    groups = groups.withColumn("lane", F.pmod(F.xxhash64("place"), F.lit(lanes)).cast("int"))
+    so_far = F.sum("urls").over(Window.partitionBy("lane", "round").orderBy("place")) - F.col("urls")
+    # Lane 1 begins with a short batch, so that the two end in turns.
+    size = F.lit(batching.batch_urls)
+    head_start = F.when((F.col("lane") == 1) & (F.col("round") == 0), size / 2).otherwise(F.lit(0.0))
+    groups = groups.withColumn("part", ((so_far + head_start) / size).cast("int"))
+    number = F.dense_rank().over(Window.partitionBy("lane").orderBy("round", "part")) - 1
+    groups = groups.withColumn("batch", number * F.lit(LANES) + F.col("lane"))
     dealt = F.row_number().over(Window.partitionBy("batch").orderBy(F.desc("urls"), "place")) - 1
     groups = groups.withColumn("task", _back_and_forth(dealt, batching.tasks))
     planned = numbered.join(groups.select("round", "place", "batch", "task"), ["round", "place"])
     columns = {
         "run": F.lit(run),
-        "location": F.lit(None).cast("string"),
-        "etag": F.lit(None).cast("string"),
-        "last_modified": F.lit(None).cast("string"),
         "expected_hash": F.col("labelled_hash"),
         "tries": F.col("tries").cast("int"),
         "batch": F.col("batch").cast("int"),

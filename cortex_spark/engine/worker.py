@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -15,8 +15,9 @@ from cortex_spark.detect import Model
 from cortex_spark.detect.models import Device
 from cortex_spark.engine.download import Row
 from cortex_spark.engine.journal import Journal
-from cortex_spark.engine.pipeline import EngineConfig, Pipeline
+from cortex_spark.engine.pipeline import EngineConfig, Pipeline, Visits
 from cortex_spark.engine.progress import Address, ProgressClient
+from cortex_spark.fetch import HostState
 from cortex_spark.schema import ATTEMPTS
 
 #: Rows that go back to Spark at once: few, so that a task's first row does not wait for its last.
@@ -27,19 +28,39 @@ ArrowIterator = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 ATTEMPTS_ARROW: Final[pa.Schema] = to_arrow_schema(ATTEMPTS, timezone="UTC")
 
 
-def labeller(model: Broadcast[Model], config: EngineConfig, progress: Address | None) -> ArrowIterator:
-    """The function for ``mapInArrow`` over the plan's rows of one batch: rows of PLANS in, rows of ATTEMPTS out."""
+def labeller(
+    model: Broadcast[Model | None],
+    refused: Broadcast[frozenset[str]],
+    config: EngineConfig,
+    progress: Address | None,
+    canaries: Sequence[str],
+    *,
+    retried: bool,
+) -> ArrowIterator:
+    """The function for ``mapInArrow`` over one batch of a plan; gives rows of ATTEMPTS.
+
+    Takes rows of PLANS with one more column, ``host_state``, that is set on rows which are no URLs but tell what is
+    known of a host.
+    """
 
     def label(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         rows: list[Row] = [row for batch in batches for row in batch.to_pylist()]
-        if not rows:
+        urls = [row for row in rows if row["host_state"] is None]
+        if not urls:
             return
-        first = rows[0]
+        first, attempt = urls[0], attempt_number()
+        states = (HostState.from_row(row["host_state"]) for row in rows if row["host_state"] is not None)
+        visits = Visits(
+            hosts={state.host: state for state in states},
+            across_hosts=False,
+            retried=retried or attempt > 0,
+            canaries=canaries,
+        )
         with Journal(f"{first['run']}-{first['batch']}-{first['task']}") as journal:
-            pipeline = Pipeline(on_device(config), model.value, journal, attempt_number())
-            told = ProgressClient(progress)
+            pipeline = Pipeline(on_device(config), model.value, journal, attempt, visits=visits, refused=refused.value)
+            told = ProgressClient(progress, first["batch"], pipeline.meter)
             finished: list[Row] = []
-            for row in pipeline.run(rows):
+            for row in pipeline.run(urls):
                 told.add(row["outcome"])
                 finished.append(row)
                 if len(finished) == _BATCH_ROWS:

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pyspark.sql import functions as F
 
 from cortex_spark.outcomes import OK
+from cortex_spark.table.forgotten import MARK, marked, recall, without_forgotten
+from cortex_spark.table.removal import evidence, remove
 from cortex_spark.table.warehouse import Warehouse
 
 
@@ -14,12 +16,13 @@ def commit_samples(warehouse: Warehouse, run: str, batches: list[int]) -> int:
     """Bring the finished samples of some ``batches`` of ``run`` into ``samples``; the number of rows added.
 
     Ids that exist are left alone, unless another model has labelled the same bytes: then its boxes and its name stand
-    behind those that are there. Doing it again changes nothing.
+    behind those that are there. Doing it again changes nothing. What was taken down does not come in, and goes from
+    ``attempts`` as well.
     """
-    finished = warehouse.read("attempts").where(
-        (F.col("run") == run) & F.col("batch").isin(batches) & (F.col("outcome") == OK)
-    )
-    one_each = finished.groupBy("_id").agg(F.min_by("sample", "attempted_at").alias("sample"))
+    attempts = warehouse.read("attempts").where((F.col("run") == run) & F.col("batch").isin(batches))
+    finished = attempts.where(F.col("outcome") == OK).select("attempted_at", "final_url", "sample.*", "sample")
+    allowed = without_forgotten(finished, warehouse)
+    one_each = allowed.groupBy("_id").agg(F.min_by("sample", "attempted_at").alias("sample"))
     fresh = one_each.select("sample.*", F.lit(datetime.now(UTC)).alias("landed_at"))
     merge = (
         warehouse.delta("samples")
@@ -34,4 +37,10 @@ def commit_samples(warehouse: Warehouse, run: str, batches: list[int]) -> int:
         )
         .whenNotMatchedInsertAll()
     )
-    return int(warehouse.merge(merge)["num_inserted_rows"])
+    added = int(warehouse.merge(merge)["num_inserted_rows"])
+    # Asked again: what was taken down while the batch ran stands in ``attempts``, and what was taken down after the
+    # question above in ``samples``. Who takes something down after this line finds both.
+    memory = recall(warehouse)
+    if memory and not marked(evidence("attempts", attempts), memory).where(MARK).isEmpty():
+        remove(warehouse)
+    return added
