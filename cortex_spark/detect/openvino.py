@@ -65,6 +65,10 @@ class OpenVINODetector(Detector):
             self._idle.put(self._compiled.create_infer_request())
         self._workers = ThreadPoolExecutor(threads + 1, thread_name_prefix="detect")
         self.meter = Meter(threads)
+        # OpenVINO's binding fills tables of its own on first use; two threads that do so at once wait for each other,
+        # for ever. So the first picture goes through before there is a second thread.
+        self._infer(self._idle.get(), self.prepare(np.zeros((height, width, 3), np.uint8)))
+        self.meter = Meter(threads)
 
     def prepare(self, image: Image, size: tuple[int, int] | None = None) -> Prepared:
         """Letterbox to the network's input."""
