@@ -1,4 +1,4 @@
-"""The dirt that every crawl meets, all of it on one old host."""
+"""The dirt that every crawl meets, nearly all of it on one old host."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ def _header_bomb() -> bytes:
     )
 
 
-def publish(old: Host, good: Sequence[File], target: str) -> tuple[dict[str, File], dict[str, str]]:
+def publish(old: Host, busy: Host, good: Sequence[File], target: str) -> tuple[dict[str, File], dict[str, str]]:
     """Puts everything on ``old`` that a crawl should be able to stand, and a page that shows it.
 
     Args:
         old: the host to fill; it gets one page, in another encoding than the rest of the web.
+        busy: a host that asks for patience; whoever is polite asks it for nothing else then.
         good: at least four pictures for its few whole addresses.
         target: a picture on another host, to which ``/img/moved.jpg`` leads.
 
@@ -56,14 +57,14 @@ def publish(old: Host, good: Sequence[File], target: str) -> tuple[dict[str, Fil
         old.put(
             "/img/page.jpg", b"<!DOCTYPE html><title>Log in</title><p>Please log in.", "image/jpeg"
         ): "not_an_image",
-        old.put("/drawing?id=3", b'<svg xmlns="http://www.w3.org/2000/svg"/>', "image/svg+xml"): "not_an_image",
+        old.put("/drawing?id=3", b'<svg xmlns="http://www.w3.org/2000/svg"/>', "image/svg+xml"): "unsupported_format",
         old.put("/img/bomb.png", _header_bomb(), "image/png"): "too_many_pixels",
         old.put("/img/empty.jpg", b"", "image/jpeg"): "empty",
         old.put("/img/loop.jpg", b"", "text/html", ("Location", "/img/loop.jpg"), status=301): "too_many_redirects",
         old.put("/img/members.jpg", b"no", "text/plain", status=403): "http_403",
         old.put("/img/error.jpg", b"oops", "text/plain", status=500): "http_500",
-        old.put("/img/busy.jpg", b"", "text/plain", ("Retry-After", "3600"), status=503): "http_503",
-        "http://gone.localhost:1/img/cat.jpg": "connection_error",
+        busy.put("/img/busy.jpg", b"", "text/plain", ("Retry-After", "3600"), status=503): "http_503",
+        "http://gone.localhost:81/img/cat.jpg": "connection_error",
     }
     spacer = '<img src="/1x1.gif" width="1" height="1" alt="">'
     odd = "".join(

@@ -39,6 +39,8 @@ class Web:
     pages: tuple[Capture, ...]
     #: Address of each whole picture on a page -> its file. Addresses are normalised: no fragment, quoted.
     pictures: dict[str, File]
+    #: Those of them that their page or their own headers refuse to us.
+    refused: frozenset[str]
     #: Address of each picture that must end badly -> the outcome's name, see ``cortex_spark.outcomes``.
     dirt: dict[str, str]
 
@@ -136,17 +138,20 @@ def build(port: int, seed: int = 0) -> Web:
     by_host["mirror"] = by_host["cats"][:_MIRRORED]  # the same bytes under other addresses
 
     found: dict[str, File] = {}
+    opted_out: set[str] = set()
     hosts: list[Host] = []
     for name, files in by_host.items():
         host = Host(name, port)
         hosts.append(host)
         refused = (("X-Robots-Tag", "noai, noimageai"),) if name == "studio" else ()
-        found |= {host.file(f"/img/{file.name}", file, *refused): file for file in files}
+        own = {host.file(f"/img/{file.name}", file, *refused): file for file in files}
+        found |= own
+        opted_out |= own.keys() if name in _OPTED_OUT else set()
         _pages_of(host, files, robots="noai, noimageai" if name == "press" else "index, follow", headers=refused)
-    old = Host("old", port)
-    hosts.append(old)
+    old, busy = Host("old", port), Host("busy", port)
+    hosts += [old, busy]
     target = next(iter(found))
-    whole, bad = dirt.publish(old, spare, target)
+    whole, bad = dirt.publish(old, busy, spare, target)
     found |= whole | {f"{old.root}/img/moved.jpg": found[target]}
 
     answers: dict[Address, Answer] = {}
@@ -155,4 +160,4 @@ def build(port: int, seed: int = 0) -> Web:
         if rules is not None:
             host.put("/robots.txt", rules.encode(), "text/plain")
         answers |= host.answers
-    return Web(answers, tuple(page for host in hosts for page in host.pages), found, bad)
+    return Web(answers, tuple(page for host in hosts for page in host.pages), found, frozenset(opted_out), bad)

@@ -6,9 +6,9 @@ import asyncio
 import math
 import ssl
 import time
-from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -17,15 +17,27 @@ import aiohttp
 import yarl
 
 from cortex_spark import outcomes
-from cortex_spark.config import Settings
-from cortex_spark.fetch.guard import BlockedAddressError, Guard, GuardedResolver
-from cortex_spark.fetch.state import Fetched, HostState, Request
+from cortex_spark.config import NO_CONTACT, Settings
+from cortex_spark.errors import CortexError
+from cortex_spark.fetch.batch import Batch
+from cortex_spark.fetch.gate import SILENT, EndedError, Gate, Origin, Turn
+from cortex_spark.fetch.guard import BAD_PORTS, BlockedAddressError, Guard
+from cortex_spark.fetch.headers import header_refusal, refusal, retry_after
+from cortex_spark.fetch.resolver import GuardedResolver
+from cortex_spark.fetch.robots import MAX_BYTES, MAX_REDIRECTS, Rules, is_fresh, is_readable, text_of
+from cortex_spark.fetch.state import Fetched, HostState, Request, Robots, parsed
 
 _K = TypeVar("_K")
+_T = TypeVar("_T")
 
 _MAX_REDIRECTS: Final = 10
-_LONGEST_WAIT: Final = 86400.0
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+#: Statuses by which a host asks to be left alone for a while.
+_PATIENCE: Final = frozenset({429, 503})
+#: Seconds that a connection is kept for the host's next URL.
+_KEEP_ALIVE: Final = 5.0
+#: Bytes of one header, and of all: signed addresses in Location are long.
+_HEADER_BYTES: Final = 32 << 10
 
 
 class _TooLargeError(Exception):
@@ -57,8 +69,30 @@ def _outcome_of(error: BaseException) -> str:
     return next(outcome for kind, outcome in _OUTCOMES if isinstance(error, kind))
 
 
+def _failure(error: BaseException, prefix: str = "") -> Fetched:
+    return Fetched(_outcome_of(error), detail=f"{prefix}{type(error).__name__}: {error}"[:200])
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A redirect (``location``) or what a body was read for."""
+
+    location: str | None = None
+    fetched: Fetched | None = None
+    robots: Robots | None = None
+
+
 class Fetcher:
-    """Downloads within the limits of ``settings``; use it as an asynchronous context manager."""
+    """Downloads within the limits of ``settings``; use it as an asynchronous context manager.
+
+    Args:
+        settings: limits, and who we are.
+        hosts: what earlier batches remember, by host.
+        across_hosts: whether a redirect to another host is followed, through that host's gate in this process; if not
+            it ends as ``moved`` with that ``final_url``.
+        retried: somebody else may have asked any host a moment ago: each is left alone for its delay first.
+        canaries: origins (``https://example.org``) that answered lately, to tell our outage from the web's.
+    """
 
     def __init__(
         self,
@@ -69,20 +103,46 @@ class Fetcher:
         retried: bool = False,
         canaries: Sequence[str] = (),
     ) -> None:
-        self._settings = settings
-        self._guard = Guard(settings.allow_private_hosts)
-        self._free = asyncio.Semaphore(settings.connections)
+        self.settings = settings
+        self.canaries = canaries
+        self.free = asyncio.Semaphore(settings.connections)
+        self.answers = 0  # so far, of any host
+        self.alive: dict[Gate, Origin] = {}  # hosts that answered, the latest last
+        self._hosts = hosts or {}
+        self._across_hosts = across_hosts
+        self._retried = retried
+        self._guard = Guard(settings)
+        self._gates: dict[str, Gate] = {}
+        self._refused = frozenset(settings.refuse_directives)
 
     async def __aenter__(self) -> Self:
+        settings = self.settings
+        context = ssl.create_default_context()
+        if settings.ca_file is not None:
+            context.load_verify_locations(settings.ca_file)
+        self.resolver = GuardedResolver(self._guard, settings.nameservers, settings.connect_timeout)
         connector = aiohttp.TCPConnector(
-            limit=self._settings.connections, resolver=GuardedResolver(self._guard), ttl_dns_cache=300
+            limit=settings.connections,
+            resolver=self.resolver,
+            use_dns_cache=False,  # the resolver has one
+            ssl=context,
+            keepalive_timeout=_KEEP_ALIVE,
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": self._settings.user_agent, "Accept": "image/*,*/*;q=0.5"},
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._settings.connect_timeout),
+            headers={
+                "User-Agent": settings.user_agent,
+                "Accept": "image/*,*/*;q=0.5",
+                # Pictures are compressed already, and what is not compressed cannot be a bomb.
+                "Accept-Encoding": "identity",
+            },
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=settings.connect_timeout, sock_read=settings.read_timeout
+            ),
             trust_env=False,  # a proxy would make the connection to an address nobody checked
+            max_line_size=_HEADER_BYTES,
+            max_field_size=_HEADER_BYTES,
         )
         return self
 
@@ -98,93 +158,312 @@ class Fetcher:
         *,
         until: float = math.inf,
     ) -> None:
-        """Download all ``requests`` (each with a key), few at a time from each host, and give each to ``sink``.
+        """Download all ``requests`` (each with a key), each host at its own pace, and give each to ``sink`` once.
 
         While ``sink`` waits, nothing new is begun in its place. What has not begun at ``until`` (monotonic seconds)
-        ends as ``deferred``.
+        ends as ``deferred``. The last of a host's URLs carries its ``host_state``.
+
+        Raises:
+            CortexError: a host is public and ``settings`` name no contact; nothing was asked then.
         """
-        hosts: defaultdict[str, deque[tuple[_K, Request]]] = defaultdict(deque)
-        for key, request in requests:
-            hosts[_host(request.url)].append((key, request))
-
-        async def visit(queue: deque[tuple[_K, Request]]) -> None:
-            while queue:
-                key, request = queue.popleft()
-                async with self._free:
-                    late = time.monotonic() >= until
-                    await sink(key, Fetched("deferred") if late else await self.fetch(request))
-
-        async with asyncio.TaskGroup() as visits:
-            for queue in hosts.values():
-                for _ in range(min(self._settings.host_connections, len(queue))):
-                    visits.create_task(visit(queue))
+        await Batch(self, requests, sink, until).run()
 
     async def fetch(self, request: Request) -> Fetched:
-        """Download one URL; never raises for what the web does, the outcome says it."""
-        try:
-            target = ada_url.URL(request.url)
-        except ValueError:
-            return Fetched("bad_url", detail="not a valid URL")
-        started = time.monotonic()
-        try:
-            async with asyncio.timeout(self._settings.download_timeout):
-                fetched = await self._follow(target)
-        except Exception as error:  # whatever a server makes the client do, it costs one row
-            fetched = Fetched(_outcome_of(error), detail=f"{type(error).__name__}: {error}"[:200])
-        return replace(fetched, seconds=time.monotonic() - started)
+        """Download one URL; never raises for what the web does, the outcome says it.
 
-    async def _follow(self, target: ada_url.URL) -> Fetched:
+        Raises:
+            CortexError: its host is public and ``settings`` name no contact.
+        """
+        target = parsed(request.url)
+        if target is not None and not self.settings.may_visit(target.hostname):
+            raise CortexError(f"{target.hostname} was not asked: {NO_CONTACT}")
+        turn = Turn(self.free)
+        try:
+            return await self.follow(request, target, turn)
+        finally:
+            turn.release()
+
+    def gate(self, host: str, *, wait_first: bool = False) -> Gate:
+        """The gate of a host of this name; raises BlockedAddressError if it is public and nobody to be reached asks."""
+        gate = self._gates.get(host)
+        if gate is None:
+            if not self.settings.may_visit(host):
+                raise BlockedAddressError(f"{host} is public: {NO_CONTACT}")
+            gate = Gate(host, self.settings, self._hosts.get(host), wait_first=wait_first or self._retried)
+            self._gates[host] = gate
+        return gate
+
+    async def follow(self, request: Request, target: ada_url.URL | None, turn: Turn) -> Fetched:
+        """Ask for ``target``, the parsed URL of ``request``, and for what it redirects to."""
+        named = refusal(request.directives, self._refused)
+        if named is not None:
+            return Fetched("opt_out", detail=f"the page says {named}")
+        if target is None:
+            return Fetched("bad_url", detail="not a valid URL")
+        try:
+            fetched = await self._follow(request, target, turn)
+        except EndedError as ended:
+            fetched = ended.fetched
+        except CortexError:
+            raise
+        except Exception as error:  # whatever a server makes the client do, it costs one row
+            fetched = _failure(error)
+        return replace(fetched, seconds=turn.spent)
+
+    async def _follow(self, request: Request, target: ada_url.URL, turn: Turn) -> Fetched:
+        headers = {}
+        if request.etag:
+            headers["If-None-Match"] = request.etag
+        if request.last_modified:
+            headers["If-Modified-Since"] = request.last_modified
+        first = target.hostname
         for _ in range(_MAX_REDIRECTS + 1):
-            if target.protocol not in ("http:", "https:"):
-                return Fetched("bad_url", detail=f"{target.protocol} is not fetched", final_url=target.href)
-            self._guard.check_literal(target.hostname)
-            target.hash = ""
-            # A browser sends what the WHATWG parser wrote; quoting again would break signed URLs.
-            async with self._session.get(yarl.URL(target.href, encoded=True), allow_redirects=False) as response:
-                location = response.headers.get("Location")
-                if response.status in _REDIRECTS and location:
-                    target = ada_url.URL(location, base=target.href)
-                    continue
-                return await self._read(response, target.href)
+            host, url = target.hostname, target.href
+            refused = self._unfit(target)
+            if refused is not None:
+                return refused
+            if host != first and not self._across_hosts:
+                return Fetched("moved", final_url=url)
+            gate = self.gate(host)
+            origin = gate.origin(target.origin)
+            gate.check(origin, turn.until)
+            if self.settings.obey_robots:
+                rules = origin.rules or await self._rules(gate, origin, turn)
+                if not rules.allows(url):
+                    return Fetched("robots", detail=f"{origin.name}/robots.txt forbids it", final_url=url)
+            if not turn.more:
+                headers["Connection"] = "close"
+            answer = await self._ask_picture(gate, origin, url, headers, turn)
+            if answer.fetched is not None:
+                return answer.fetched
+            turn.release()
+            target = _join(answer.location or "", url)
         return Fetched("too_many_redirects", final_url=target.href)
 
-    async def _read(self, response: aiohttp.ClientResponse, final_url: str) -> Fetched:
-        headers = response.headers
-        if response.status != 200:
-            return Fetched(
-                outcomes.http_outcome(response.status),
-                status=response.status,
-                final_url=final_url,
-                retry_after=_seconds(headers.get("Retry-After")),
+    def _unfit(self, target: ada_url.URL) -> Fetched | None:
+        """Make ``target`` fit to be asked for; what becomes of it where that cannot be."""
+        if target.protocol not in ("http:", "https:"):
+            return Fetched("bad_url", detail=f"{target.protocol} is not fetched", final_url=target.href)
+        if target.port and int(target.port) in BAD_PORTS:
+            return Fetched("bad_url", detail=f"port {target.port} is no web server's", final_url=target.href)
+        self._guard.check_literal(target.hostname)
+        target.hash = target.username = target.password = ""
+        return None
+
+    async def _ask_picture(
+        self, gate: Gate, origin: Origin, url: str, headers: Mapping[str, str], turn: Turn
+    ) -> _Answer:
+        async def read(response: aiohttp.ClientResponse) -> _Answer:
+            return await self._read(response, gate, url)
+
+        try:
+            answer = await self.ask(gate, origin, url, headers, turn, read)
+        except (EndedError, _TooLargeError):
+            raise
+        except Exception as error:
+            failure = _failure(error)
+            if failure.outcome in SILENT:
+                gate.failed(origin, failure)
+            return _Answer(fetched=replace(failure, final_url=url))
+        gate.completed(origin)
+        return answer
+
+    async def ask(
+        self,
+        gate: Gate,
+        origin: Origin,
+        url: str,
+        headers: Mapping[str, str],
+        turn: Turn,
+        read: Callable[[aiohttp.ClientResponse], Awaitable[_T]],
+    ) -> _T:
+        """One request in its host's turn; what ``read`` makes of the answer."""
+        turn.release()
+        await gate.enter(origin, self.free, turn.until)
+        turn.holds = True
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(self.settings.download_timeout - turn.spent):
+                # A browser sends what the WHATWG parser wrote; quoting again would break signed URLs.
+                async with self._session.get(
+                    yarl.URL(url, encoded=True), headers=headers, allow_redirects=False
+                ) as response:
+                    self.answers += 1
+                    self.alive.pop(gate, None)
+                    self.alive[gate] = origin
+                    gate.answered()
+                    return await read(response)
+        finally:
+            turn.spent += time.monotonic() - began
+            gate.leave()
+
+    async def is_alive(self, gate: Gate, origin: Origin) -> bool:
+        """Whether the origin answers anything now; its name is asked for anew."""
+
+        async def nothing(response: aiohttp.ClientResponse) -> None:
+            pass
+
+        turn = Turn(self.free)
+        try:
+            async with asyncio.timeout(gate.wait + 2 * self.settings.connect_timeout):
+                await self.ask(gate, origin, origin.name + "/robots.txt", {"Connection": "close"}, turn, nothing)
+        except Exception:  # the question is only whether
+            return False
+        finally:
+            turn.release()
+        return True
+
+    async def _read(self, response: aiohttp.ClientResponse, gate: Gate, url: str) -> _Answer:
+        headers, status = response.headers, response.status
+        now = datetime.now(UTC)
+        said = headers.getall("X-Robots-Tag", ())
+        named = header_refusal(said, self._refused, now) if said and status < 400 else None
+        if named is not None:
+            return _Answer(
+                fetched=Fetched("opt_out", detail=f"X-Robots-Tag says {named}", status=status, final_url=url)
             )
-        if (response.content_length or 0) > self._settings.max_bytes:
-            raise _TooLargeError(f"{response.content_length} bytes declared, {self._settings.max_bytes} allowed")
-        chunks: list[bytes] = []
-        size = 0
-        async for chunk in response.content.iter_any():
-            size += len(chunk)
-            if size > self._settings.max_bytes:
-                raise _TooLargeError(f"more than {self._settings.max_bytes} bytes")
-            chunks.append(chunk)
-        return Fetched(
-            outcomes.OK if size else "empty",
-            body=b"".join(chunks),
-            size=size,
-            status=response.status,
-            final_url=final_url,
-            etag=headers.get("ETag"),
-            last_modified=headers.get("Last-Modified"),
+        location = headers.get("Location")
+        if status in _REDIRECTS and location:
+            return _Answer(location=location)
+        etag, last_modified = headers.get("ETag"), headers.get("Last-Modified")
+        if status != 200:
+            asked = retry_after(headers.get("Retry-After"), now)
+            return _Answer(
+                fetched=Fetched(
+                    "not_modified" if status == 304 else outcomes.http_outcome(status),
+                    status=status,
+                    final_url=url,
+                    etag=etag,
+                    last_modified=last_modified,
+                    retry_after=gate.pause(status, asked) if status in _PATIENCE else asked,
+                )
+            )
+        body = await self._body(response)
+        return _Answer(
+            fetched=Fetched(
+                outcomes.OK if body else "empty",
+                body=body,
+                size=len(body),
+                status=status,
+                final_url=url,
+                etag=etag,
+                last_modified=last_modified,
+            )
         )
 
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        most = self.settings.max_bytes
+        declared = response.content_length
+        if declared is not None and "Content-Encoding" not in response.headers:
+            if declared > most:
+                raise _TooLargeError(f"{declared} bytes declared, {most} allowed")
+            return await response.read()
+        body = await _up_to(response, most + 1)
+        if len(body) > most:
+            raise _TooLargeError(f"more than {most} bytes")
+        return body
 
-def _host(url: str) -> str:
-    try:
-        return ada_url.URL(url).host
-    except ValueError:
-        return ""
+    async def _rules(self, gate: Gate, origin: Origin, turn: Turn) -> Rules:
+        """What the origin permits; raises EndedError where that cannot be known now."""
+        async with origin.reading:
+            if origin.rules is not None:
+                return origin.rules
+            gate.check(origin, turn.until)
+            robots = origin.robots
+            if robots is None or not is_fresh(robots, datetime.now(UTC)):
+                robots = await self._read_robots(gate, origin, turn)
+            rules = Rules(robots)
+            gate.obey(origin, rules)
+            return rules
+
+    async def _read_robots(self, gate: Gate, origin: Origin, turn: Turn) -> Robots:
+        reading = Turn(self.free, until=turn.until)
+        try:
+            robots, patience = await self._follow_robots(gate, origin, reading)
+        except EndedError:
+            raise
+        except Exception as error:
+            failure = _failure(error, "robots.txt: ")
+            if failure.outcome in SILENT:
+                gate.give_up(origin, failure)
+            else:
+                origin.refusal = failure
+            raise EndedError(failure) from error
+        finally:
+            reading.release()
+        gate.learn(origin, robots)
+        if not is_readable(robots.status):
+            said = f"answered {robots.status}" if robots.status is not None else "leads where nobody answers"
+            failure = Fetched(
+                "robots_unreachable",
+                detail=f"{origin.name}/robots.txt {said}",
+                status=robots.status,
+                retry_after=patience,
+            )
+            origin.refusal = failure
+            raise EndedError(failure)
+        return robots
+
+    async def _follow_robots(self, gate: Gate, origin: Origin, turn: Turn) -> tuple[Robots, float | None]:
+        """The robots.txt of an origin; where it was redirected and nobody answers there, one without a status."""
+        known = origin.robots
+        headers = {}
+        if known is not None and known.body is not None:
+            asked_before = {"If-None-Match": known.etag, "If-Modified-Since": known.last_modified}
+            headers = {name: value for name, value in asked_before.items() if value}
+        target = ada_url.URL(origin.name + "/robots.txt")
+        location, robots, patience = await self._ask_robots(gate, origin, target.href, headers, turn)
+        if robots.status == 304 and known is not None:
+            return replace(known, fetched_at=robots.fetched_at), None
+        for _ in range(MAX_REDIRECTS):
+            if location is None:
+                return robots, patience
+            try:
+                target = _join(location, target.href)
+                if self._unfit(target) is not None:
+                    break
+                gate = self.gate(target.hostname)
+                asked = gate.origin(target.origin)
+                location, robots, patience = await self._ask_robots(gate, asked, target.href, {}, turn)
+            except EndedError:
+                raise
+            except Exception:  # the origin itself has answered, so it is not down
+                return Robots(origin.name, datetime.now(UTC)), None
+            robots = replace(robots, origin=origin.name)
+        if location is None:
+            return robots, patience
+        # RFC 9309, 2.3.1.2: too many redirects are as good as none at all.
+        return Robots(origin.name, datetime.now(UTC), status=404), None
+
+    async def _ask_robots(
+        self, gate: Gate, origin: Origin, url: str, headers: Mapping[str, str], turn: Turn
+    ) -> tuple[str | None, Robots, float | None]:
+        """One answer for a robots.txt: where it redirects to, what it says, and for how long we are to stay away."""
+
+        async def read(response: aiohttp.ClientResponse) -> tuple[str | None, Robots, float | None]:
+            headers, status = response.headers, response.status
+            now = datetime.now(UTC)
+            location = headers.get("Location") if status in _REDIRECTS else None
+            patience = gate.pause(status, retry_after(headers.get("Retry-After"), now)) if status in _PATIENCE else None
+            body = text_of(await _up_to(response, MAX_BYTES + 1)) if 200 <= status < 300 else None
+            robots = Robots(origin.name, now, status, body, headers.get("ETag"), headers.get("Last-Modified"))
+            return location, robots, patience
+
+        return await self.ask(gate, origin, url, headers, turn, read)
 
 
-def _seconds(retry_after: str | None) -> float | None:
-    """``Retry-After`` in seconds, at most a day; its other form, a date, is left to our own delay."""
-    asked = (retry_after or "").strip()
-    return min(float(asked), _LONGEST_WAIT) if asked.isascii() and asked.isdecimal() else None
+async def _up_to(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """The body, or its beginning of at least ``most`` bytes."""
+    chunks, size = [], 0
+    async for chunk in response.content.iter_any():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size >= most:
+            response.close()
+            break
+    return b"".join(chunks)
+
+
+def _join(location: str, base: str) -> ada_url.URL:
+    """Where a redirect leads; raises ValueError if nowhere."""
+    return ada_url.URL(location, base=base)

@@ -1,21 +1,53 @@
 """Which addresses may be fetched: http(s), and public unless the host is allowed to be private.
 
-The check sits in the resolver, so that the connection goes to the very addresses that were checked.
+Names are checked where they are resolved (``resolver``), so that the connection goes to the very addresses that were
+checked; hosts that are written as addresses are checked here.
 """
 
 from __future__ import annotations
 
-import fnmatch
 import ipaddress
-import socket
-from collections.abc import Sequence
 from typing import Final
 
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import DefaultResolver
+from cortex_spark.config import Settings
 
 #: RFC 6052: the IPv4 address stands in the last 32 bits.
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+#: All that is handed out of IPv6 (RFC 4291, 2.4); what is special inside of it Python knows, but for documentation.
+_IPV6_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
+_IPV6_DOCUMENTATION: Final = ipaddress.IPv6Network("3fff::/20")
+
+#: Ports on which something else than a web server listens: the Fetch Standard's "bad ports".
+BAD_PORTS: Final = frozenset(
+    {
+        *(0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104),
+        *(109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514, 515, 526),
+        *(
+            530,
+            531,
+            532,
+            540,
+            548,
+            554,
+            556,
+            563,
+            587,
+            601,
+            636,
+            989,
+            990,
+            993,
+            995,
+            1719,
+            1720,
+            1723,
+            2049,
+            3659,
+            4045,
+        ),
+        *(4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080),
+    }
+)
 
 
 class BlockedAddressError(OSError):
@@ -23,30 +55,31 @@ class BlockedAddressError(OSError):
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is reachable from the public internet (IANA's special-purpose registries)."""
+    """Whether an IP address is reachable from the public internet (IANA's special-purpose registries).
+
+    >>> is_public("93.184.215.14"), is_public("100.64.0.1"), is_public("::ffff:127.0.0.1")
+    (True, False, False)
+    """
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        # An IPv6 address can carry an IPv4 address inside: mapped, 6to4, Teredo or NAT64.
-        embedded = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
         if ip in _NAT64:
-            embedded = ipaddress.IPv4Address(ip.packed[-4:])
-        if embedded is not None and not is_public(str(embedded)):
+            return is_public(str(ipaddress.IPv4Address(ip.packed[-4:])))
+        if ip.sixtofour is not None and not is_public(str(ip.sixtofour)):
+            return False
+        if ip not in _IPV6_UNICAST or ip in _IPV6_DOCUMENTATION:
             return False
     return ip.is_global and not ip.is_multicast
 
 
 class Guard:
-    """Says which hosts may have private addresses; ``allowed`` are names, addresses or ``*.example.org``."""
+    """Refuses addresses that are not public, unless ``settings`` allow the host."""
 
-    def __init__(self, allowed: Sequence[str]) -> None:
-        self._allowed = tuple(pattern.lower() for pattern in allowed)
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
 
     def check(self, host: str, address: str) -> None:
         """Raise BlockedAddressError if ``host`` may not be fetched from ``address``."""
-        if is_public(address):
-            return
-        name = host.lower().strip("[]").rstrip(".")
-        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in self._allowed):
+        if not is_public(address) and not self._settings.allows_private(host):
             raise BlockedAddressError(f"{host} is {address}, which is not a public address")
 
     def check_literal(self, host: str) -> None:
@@ -56,37 +89,3 @@ class Guard:
         except ValueError:
             return
         self.check(host, host.strip("[]"))
-
-
-class GuardedResolver(AbstractResolver):
-    """Resolves names and lets no address through that the guard refuses."""
-
-    def __init__(self, guard: Guard) -> None:
-        self._guard = guard
-        self._resolver = DefaultResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """The addresses of ``host``; raises BlockedAddressError if one of them is refused."""
-        if host == "localhost" or host.endswith(".localhost"):
-            # RFC 6761, 6.3: such names are loopback and never asked of a name server.
-            found = [
-                ResolveResult(
-                    hostname=host,
-                    host="127.0.0.1",
-                    port=port,
-                    family=socket.AF_INET,
-                    proto=0,
-                    flags=socket.AI_NUMERICHOST,
-                )
-            ]
-        else:
-            found = await self._resolver.resolve(host, port, family)
-        for result in found:
-            self._guard.check(host, result["host"])
-        return found
-
-    async def close(self) -> None:
-        """Close the resolver below."""
-        await self._resolver.close()

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Self
 
+import ada_url
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -82,6 +84,14 @@ class Fetched:
     retry_after: float | None = None  # seconds, as the server asks
     seconds: float = 0.0  # of asking and reading, without waiting for a turn
     host_state: HostState | None = None  # on the last of a host's URLs to finish in fetch_all
+
+
+def parsed(url: str) -> ada_url.URL | None:
+    """``url`` as a browser understands it; None if it is no URL."""
+    try:
+        return ada_url.URL(url)
+    except ValueError:
+        return None
 
 
 def _utc(value: Any) -> Any:

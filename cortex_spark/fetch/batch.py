@@ -1,0 +1,188 @@
+"""A task's URLs, host by host, and whether it is the web that is down or we are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+import ada_url
+
+from cortex_spark.config import NO_CONTACT
+from cortex_spark.errors import CortexError
+from cortex_spark.fetch.gate import LATE, SILENT, Gate, Origin, Turn
+from cortex_spark.fetch.state import Fetched, Request, parsed
+
+if TYPE_CHECKING:
+    from cortex_spark.fetch.client import Fetcher
+
+_K = TypeVar("_K")
+
+#: Hosts that are asked whether it is us.
+_PROBES: Final = 3
+#: What says that a host was silent, and may have to be taken back.
+_UNSURE: Final = SILENT | {"host_down"}
+
+
+@dataclass(eq=False, slots=True)
+class _Item(Generic[_K]):
+    key: _K
+    request: Request
+    target: ada_url.URL | None
+    visit: _Visit[_K] | None
+
+
+@dataclass(eq=False, slots=True)
+class _Visit(Generic[_K]):
+    """One host in this batch."""
+
+    gate: Gate
+    queue: deque[_Item[_K]] = field(default_factory=deque)
+    left: int = 0  # URLs that ``sink`` has not got
+    begun: int = 0
+
+
+class Batch(Generic[_K]):
+    """The work of ``Fetcher.fetch_all``."""
+
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        requests: Sequence[tuple[_K, Request]],
+        sink: Callable[[_K, Fetched], Awaitable[None]],
+        until: float,
+    ) -> None:
+        self._fetcher = fetcher
+        self._settings = fetcher.settings
+        self._sink = sink
+        self._until = until
+        self._visits: dict[str, _Visit[_K]] = {}
+        self._hostless: list[_Item[_K]] = []
+        self._waiting: dict[_Item[_K], None] = {}  # what ``sink`` has not got, in order
+        self._held: list[tuple[_Item[_K], Fetched]] = []  # failures since a host last answered
+        self._silent: set[Gate] = set()  # the hosts that they are of
+        self._seen = 0  # of the client's answers
+        self._probing = False
+        self._outage = False
+        self._asking: set[asyncio.Task[None]] = set()  # workers that may be stopped
+        for key, request in requests:
+            self._add(key, request)
+
+    def _add(self, key: _K, request: Request) -> None:
+        target = parsed(request.url)
+        host = target.hostname if target is not None else ""
+        if not host:
+            item = _Item(key, request, target, None)
+            self._hostless.append(item)
+        else:
+            visit = self._visits.get(host)
+            if visit is None:
+                if not self._settings.may_visit(host):
+                    raise CortexError(f"{host} was not asked: {NO_CONTACT}")
+                visit = self._visits[host] = _Visit(self._fetcher.gate(host))
+            item = _Item(key, request, target, visit)
+            visit.queue.append(item)
+            visit.left += 1
+        self._waiting[item] = None
+
+    async def run(self) -> None:
+        """Give every item to the sink, once."""
+        async with asyncio.TaskGroup() as workers:
+            workers.create_task(self._without_host())
+            for visit in self._visits.values():
+                for _ in range(min(self._settings.host_connections, visit.left)):
+                    workers.create_task(self._worker(visit))
+        if not self._outage:
+            await self._release()
+        for item in list(self._waiting):
+            await self._give(item, Fetched("outage", detail="our own network is down: nobody answers any more"))
+
+    async def _without_host(self) -> None:
+        for item in self._hostless:
+            await self._give(item, await self._fetcher.follow(item.request, item.target, Turn(self._fetcher.free)))
+
+    async def _worker(self, visit: _Visit[_K]) -> None:
+        this = asyncio.current_task()
+        assert this is not None
+        while not self._outage:
+            while len(visit.queue) > visit.gate.room() - visit.begun and visit.queue:
+                await self._give(visit.queue.pop(), LATE)
+            if not visit.queue:
+                return
+            item = visit.queue.popleft()
+            visit.begun += 1
+            turn = Turn(self._fetcher.free, self._until, visit.queue)
+            self._asking.add(this)
+            try:
+                fetched = await self._fetcher.follow(item.request, item.target, turn)
+                self._asking.discard(this)
+                await self._finish(item, fetched, turn)
+            finally:
+                self._asking.discard(this)
+                turn.release()
+
+    async def _finish(self, item: _Item[_K], fetched: Fetched, turn: Turn) -> None:
+        """Give the item to the sink, or keep it until it is known that the fault is not ours."""
+        if self._fetcher.answers != self._seen:
+            await self._release()
+        if fetched.outcome not in _UNSURE or not self._settings.outage_hosts or item.visit is None:
+            await self._give(item, fetched)
+            return
+        turn.release()
+        self._held.append((item, fetched))
+        if fetched.outcome in SILENT:
+            self._silent.add(item.visit.gate)
+        if len(self._silent) >= self._settings.outage_hosts and not self._probing:
+            await self._probe()
+
+    async def _release(self) -> None:
+        """A host has answered: what failed before did so by its own fault."""
+        self._seen = self._fetcher.answers
+        self._silent.clear()
+        held, self._held = self._held, []
+        for item, fetched in held:
+            await self._give(item, fetched)
+
+    async def _probe(self) -> None:
+        self._probing = True
+        try:
+            works = await self._network_works()
+        finally:
+            self._probing = False
+        if works or self._fetcher.answers != self._seen:
+            await self._release()
+            return
+        self._outage = True
+        for worker in list(self._asking):
+            worker.cancel()
+
+    async def _network_works(self) -> bool:
+        fetcher = self._fetcher
+        alive = [(gate, origin) for gate, origin in reversed(fetcher.alive.items()) if gate.is_open(origin)]
+        alive.sort(key=lambda known: known[0] in self._silent)  # stable: the latest of each kind first
+        probes: list[tuple[Gate, Origin]] = alive[:_PROBES]
+        if not probes and fetcher.alive:
+            return True  # there were answers, and nobody who may be asked again
+        for canary in self._fetcher.canaries[: 0 if probes else _PROBES]:
+            target = parsed(canary)
+            if target is not None and target.hostname and self._settings.may_visit(target.hostname):
+                gate = fetcher.gate(target.hostname, wait_first=True)
+                probes.append((gate, gate.origin(target.origin)))
+        fetcher.resolver.refresh()
+        for gate, origin in probes:
+            if await fetcher.is_alive(gate, origin):
+                return True
+        return False
+
+    async def _give(self, item: _Item[_K], fetched: Fetched) -> None:
+        if item not in self._waiting:
+            return
+        del self._waiting[item]
+        visit = item.visit
+        if visit is not None:
+            visit.left -= 1
+            if not visit.left:
+                fetched = replace(fetched, host_state=visit.gate.state(outage=self._outage))
+        await self._sink(item.key, fetched)

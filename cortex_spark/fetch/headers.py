@@ -1,0 +1,80 @@
+"""What pages and answers ask of robots beside the picture: directives and patience."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+from cortex_spark.config import PRODUCT_TOKEN
+
+#: Seconds: nobody is waited for longer.
+LONGEST_WAIT: Final = 86400.0
+#: Rules with a value behind a colon; before any other colon stands whom the rules are for.
+_VALUED: Final = frozenset({"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"})
+_US: Final = frozenset({PRODUCT_TOKEN, "*", "robots"})
+
+
+def refusal(directives: Iterable[str], refused: Collection[str]) -> str | None:
+    """The first of a page's ``directives`` that is taken for a no."""
+    return next((found for found in directives if found.lower() in refused), None)
+
+
+def header_refusal(lines: Iterable[str], refused: Collection[str], now: datetime) -> str | None:
+    """The first rule of ``X-Robots-Tag`` headers that is taken for a no.
+
+    Source: https://developers.google.com/search/docs/crawling-indexing/robots-meta-tag; a bot's name holds until the
+    next name. ``unavailable_after`` counts when its date has passed and anything at all is refused.
+
+    >>> header_refusal(["otherbot: noindex", "cortex-spark: noai"], {"noai", "noindex"}, datetime.now(UTC))
+    'noai'
+    """
+    for line in lines:
+        for rule, value in _rules(line):
+            if rule in refused:
+                return rule
+            until = _date(value) if rule == "unavailable_after" and refused else None
+            if until is not None and until <= now:
+                return f"{rule}: {value}"
+    return None
+
+
+def _rules(line: str) -> Iterator[tuple[str, str]]:
+    """The rules of one header that are for us, in lower case, and their values."""
+    ours = True
+    parts = iter(line.split(","))
+    for part in parts:
+        name, colon, value = part.partition(":")
+        rule = name.strip().lower()
+        if colon and rule not in _VALUED:
+            ours = rule in _US
+            rule, value = value.strip().lower(), ""
+        if rule == "unavailable_after" and not any(map(str.isdigit, value)):
+            value += "," + next(parts, "")  # the comma of a date: Wed, 25 Jun 2025
+        if ours:
+            yield from ((word, value.strip()) for word in rule.split())
+
+
+def _date(text: str) -> datetime | None:
+    """A date as RFC 822, RFC 850 or ISO 8601 write it; None if it is none."""
+    for parse in (parsedate_to_datetime, datetime.fromisoformat):
+        try:
+            date = parse(text)
+        except ValueError:
+            continue
+        return date if date.tzinfo is not None else date.replace(tzinfo=UTC)
+    return None
+
+
+def retry_after(value: str | None, now: datetime) -> float | None:
+    """``Retry-After`` in seconds, at most a day; None where there is none or it cannot be read.
+
+    >>> retry_after("120", datetime.now(UTC))
+    120.0
+    """
+    asked = (value or "").strip()
+    if asked.isascii() and asked.isdecimal():
+        return min(float(asked), LONGEST_WAIT)
+    date = _date(asked) if asked else None
+    return min(max((date - now).total_seconds(), 0.0), LONGEST_WAIT) if date is not None else None

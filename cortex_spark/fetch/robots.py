@@ -1,0 +1,57 @@
+"""robots.txt as RFC 9309 has it: what a host permits, and for how long that is believed."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from protego import Protego
+
+from cortex_spark.config import PRODUCT_TOKEN
+from cortex_spark.fetch.headers import LONGEST_WAIT
+from cortex_spark.fetch.state import Robots
+
+#: Bytes that are read (RFC 9309, 2.5) and redirects that are followed (2.3.1.2).
+MAX_BYTES: Final = 500 << 10
+MAX_REDIRECTS: Final = 5
+#: RFC 9309, 2.4: a copy is used for a day at most.
+_FRESH: Final = timedelta(hours=24)
+
+
+class Rules:
+    """What a robots.txt that was read (any status but 5xx) permits us; one that is not there permits everything."""
+
+    def __init__(self, robots: Robots) -> None:
+        self._parsed = None
+        self.delay: float | None = None  # seconds between two requests
+        if robots.body and robots.status is not None and 200 <= robots.status < 300:
+            parsed = Protego.parse(robots.body)
+            delay = parsed.crawl_delay(PRODUCT_TOKEN)
+            rate = parsed.request_rate(PRODUCT_TOKEN)
+            pause = max(delay or 0.0, rate.seconds / rate.requests if rate is not None else 0.0)
+            self.delay = min(pause, LONGEST_WAIT) or None
+            self._parsed = parsed
+
+    def allows(self, url: str) -> bool:
+        """Whether we may fetch ``url``, of the origin that the rules are of."""
+        return self._parsed is None or self._parsed.can_fetch(url, PRODUCT_TOKEN)
+
+
+def is_readable(status: int | None) -> bool:
+    """Whether an answer with this status says what is permitted; if not, everything is forbidden for now.
+
+    RFC 9309 takes all of 4xx for a permission; 429 is a host that wants to be left alone.
+    """
+    return status is not None and status < 500 and status != 429
+
+
+def is_fresh(robots: Robots, now: datetime) -> bool:
+    """Whether ``robots`` need not be asked for again."""
+    return is_readable(robots.status) and now - robots.fetched_at < _FRESH
+
+
+def text_of(body: bytes) -> str:
+    """The lines of a robots.txt: UTF-8, and no line that was cut off in the middle."""
+    if len(body) > MAX_BYTES:
+        body = body[:MAX_BYTES].rpartition(b"\n")[0]
+    return body.decode("utf-8-sig", "replace")
