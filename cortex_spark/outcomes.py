@@ -39,6 +39,7 @@ FINAL: Final[dict[str, str]] = {
     "too_large": "more bytes than allowed",
     "empty": "an answer without a body",
     "not_an_image": "the bytes are no picture",
+    "unsupported_format": "a picture in a format that is not accepted",
     "too_many_pixels": "the header declares more pixels than allowed",
     "decode_error": "a picture that does not decode",
     "decoder_crash": "a picture that ends the process which decodes it",

@@ -1,5 +1,6 @@
 """What can be measured of a picture's bytes: hash, format, size, histogram; one decode for all that follows."""
 
-from cortex_spark.measure.picture import BadPictureError, Picture, measure
+from cortex_spark.measure.header import FORMATS, BadPictureError
+from cortex_spark.measure.picture import Picture, measure
 
-__all__ = ["BadPictureError", "Picture", "measure"]
+__all__ = ["FORMATS", "BadPictureError", "Picture", "measure"]

@@ -3,43 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from dataclasses import dataclass
 from typing import Final
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
 
-from cortex_spark.pillow import is_no_picture
+from cortex_spark.measure.decode import Pixels, decode
+from cortex_spark.measure.header import read_header
 
 #: Levels of a channel per bin, and bins per channel.
 HISTOGRAM_BINS: Final = 32
-_LEVELS: Final = [0.0, 256.0]
-
-#: Accepted formats by Pillow's name for them. Vector, document and camera formats are not pictures of the web.
-FORMATS: Final = {
-    "JPEG": "jpeg",
-    "MPO": "jpeg",
-    "PNG": "png",
-    "WEBP": "webp",
-    "GIF": "gif",
-    "BMP": "bmp",
-    "TIFF": "tiff",
-    "AVIF": "avif",
-    "JPEG2000": "jpeg2000",
-    "ICO": "ico",
-}
-
-
-class BadPictureError(Exception):
-    """Bytes that yield no picture; ``outcome`` names the reason."""
-
-    def __init__(self, outcome: str, detail: str) -> None:
-        super().__init__(outcome, detail)
-        self.outcome = outcome
-        self.detail = detail
+_LEVELS: Final = [0.0, 256.0] * 3
+#: Pixels up to which OpenCV counts exactly: its counts are float32.
+_EXACT: Final = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,67 +26,54 @@ class Picture:
 
     hash: str  # sha256 of the bytes, lower-case hexadecimal
     format: str
-    width: int  # pixels, after EXIF rotation
+    width: int  # pixels of the original, after EXIF rotation
     height: int
     bytes: int
-    histogram: list[list[int]]  # 3 x 32: red, green, blue; pixels per bin of 8 levels
-    image: npt.NDArray[np.uint8]  # (height, width, 3), BGR
+    histogram: list[list[int]]  # 3 x 32: red, green, blue; pixels per bin of 8 levels; each sums to width x height
+    image: Pixels  # BGR, (height, width, 3), or smaller by 2, 4 or 8 where it was decoded to fit
 
 
-def measure(body: bytes, *, max_pixels: int) -> Picture:
-    """Decode ``body`` and measure it; animated pictures by their first frame.
+def measure(body: bytes, *, max_pixels: int, fit: tuple[int, int] | None = None) -> Picture:
+    """Decode ``body`` once and measure it; animated pictures by their first frame, transparent ones on white.
+
+    With ``fit``, the height and width of the detector's input, a larger JPEG is decoded at a fraction of its size, and
+    its histogram is that of the smaller picture, scaled up.
 
     Raises BadPictureError.
     """
-    kind = _check_header(body, max_pixels)
-    image = _decode(body)
-    height, width = image.shape[:2]
+    header = read_header(body, max_pixels)
+    image = decode(body, header, fit)
+    turned = header.orientation >= 5
+    width, height = (header.height, header.width) if turned else (header.width, header.height)
     return Picture(
         hash=hashlib.sha256(body).hexdigest(),
-        format=kind,
+        format=header.format,
         width=width,
         height=height,
         bytes=len(body),
-        histogram=histogram(image),
+        histogram=scaled_to(histogram(image), width * height).tolist(),
         image=image,
     )
 
 
-def histogram(image: npt.NDArray[np.uint8]) -> list[list[int]]:
-    """Pixels per bin of 8 levels: 3 x 32, red, green, blue, of a BGR ``image`` of shape (height, width, 3)."""
-    return [
-        cv2.calcHist([image], [channel], None, [HISTOGRAM_BINS], _LEVELS).astype(np.int64).ravel().tolist()
-        for channel in (2, 1, 0)
-    ]
+def histogram(image: Pixels) -> npt.NDArray[np.int64]:
+    """Pixels per bin of 8 levels, (3, 32): red, green, blue, of a BGR ``image`` of shape (height, width, 3)."""
+    rows = max(_EXACT // image.shape[1], 1)
+    total = np.zeros([HISTOGRAM_BINS] * 3, np.int64)
+    for top in range(0, len(image), rows):
+        # One pass over the picture for all three channels; measured, it is a fifth faster than one for each.
+        total += cv2.calcHist([image[top : top + rows]], [0, 1, 2], None, [HISTOGRAM_BINS] * 3, _LEVELS).astype(
+            np.int64
+        )
+    return np.stack([total.sum((0, 1)), total.sum((0, 2)), total.sum((1, 2))])
 
 
-def _check_header(body: bytes, max_pixels: int) -> str:
-    """The format that the header declares, without decoding anything."""
-    try:
-        with Image.open(io.BytesIO(body)) as header:
-            kind, (width, height) = header.format or "", header.size
-    except Exception as error:  # Pillow's plugins raise whatever a damaged header makes them
-        if is_no_picture(error):
-            raise BadPictureError("not_an_image", f"begins with {body[:12]!r}") from None
-        raise BadPictureError("decode_error", f"header: {error}"[:200]) from None
-    if kind not in FORMATS:
-        raise BadPictureError("not_an_image", f"{kind} is not an accepted format")
-    if width * height > max_pixels:
-        raise BadPictureError("too_many_pixels", f"{width} x {height} declared, {max_pixels} pixels allowed")
-    return FORMATS[kind]
-
-
-def _decode(body: bytes) -> npt.NDArray[np.uint8]:
-    """Decode to BGR, upright."""
-    try:
-        image = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
-        image = None
-    if image is not None:
-        return np.asarray(image, np.uint8)
-    try:  # what OpenCV does not read, Pillow often does: ICO, odd TIFFs, palette tricks
-        with Image.open(io.BytesIO(body)) as picture:
-            upright = ImageOps.exif_transpose(picture).convert("RGB")
-    except Exception as error:
-        raise BadPictureError("decode_error", str(error)[:200]) from None
-    return np.ascontiguousarray(np.asarray(upright)[:, :, ::-1])
+def scaled_to(counts: npt.NDArray[np.int64], pixels: int) -> npt.NDArray[np.int64]:
+    """``counts`` (channels, bins) in proportion, such that each channel sums to ``pixels`` (largest remainders)."""
+    counted = counts.sum(1, keepdims=True)
+    if (counted == pixels).all():
+        return counts
+    whole, remainder = np.divmod(counts * pixels, counted)
+    missing = pixels - whole.sum(1, keepdims=True)
+    rank = np.argsort(np.argsort(-remainder, axis=1, kind="stable"), axis=1)
+    return np.asarray(whole + (rank < missing), np.int64)

@@ -1,0 +1,96 @@
+"""What a picture's header says before anything is decoded: format, size, orientation, transparency."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from PIL import Image
+
+from cortex_spark.pillow import is_no_picture
+
+#: Accepted formats by Pillow's name for them. Vector, document and camera formats are not pictures of the web.
+FORMATS: Final = {
+    "JPEG": "jpeg",
+    "MPO": "jpeg",
+    "PNG": "png",
+    "WEBP": "webp",
+    "GIF": "gif",
+    "BMP": "bmp",
+    "TIFF": "tiff",
+    "AVIF": "avif",
+    "JPEG2000": "jpeg2000",
+    "ICO": "ico",
+}
+
+#: Pictures that Pillow does not know, by how they begin. HEIC: no decoder of its patented HEVC has a fitting licence.
+_UNSUPPORTED: Final = {
+    "HEIC": re.compile(rb"....ftyp(.{8,60})?(heic|heix|heim|heis|hevc|hevx|mif1|msf1)", re.DOTALL),
+    "JPEG XL": re.compile(rb"\xff\x0a|\x00\x00\x00\x0cJXL \r\n\x87\n", re.DOTALL),
+    "JPEG XR": re.compile(rb"II\xbc[\x00\x01]", re.DOTALL),
+    "SVG": re.compile(
+        rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?(<!--.{0,500}?-->\s*)?(<!DOCTYPE svg[^>]*>\s*)?<svg\b", re.DOTALL
+    ),
+}
+
+#: Where a PNG may tell its orientation. Pillow finds these behind the pixels too, and decodes the whole file for that.
+_PNG_ORIENTATION: Final = re.compile(rb"eXIf|Raw profile type exif|XML:com\.adobe\.xmp")
+_EXIF_ORIENTATION: Final = 0x0112
+
+
+class BadPictureError(Exception):
+    """Bytes that yield no picture; ``outcome`` names the reason."""
+
+    def __init__(self, outcome: str, detail: str) -> None:
+        super().__init__(outcome, detail)
+        self.outcome = outcome
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a picture declares of itself."""
+
+    format: str
+    width: int  # pixels as they are stored, before EXIF rotation
+    height: int
+    orientation: int  # of EXIF: 1 upright, 2 to 8 turned or mirrored
+    transparent: bool  # has an alpha channel or a transparent colour
+
+
+def read_header(body: bytes, max_pixels: int) -> Header:
+    """The header of ``body``; nothing is decoded.
+
+    Raises BadPictureError: ``not_an_image``, ``unsupported_format``, ``too_many_pixels``, ``decode_error``.
+    """
+    try:
+        with Image.open(io.BytesIO(body)) as picture:
+            kind, (width, height) = picture.format or "", picture.size
+            if kind not in FORMATS:
+                raise BadPictureError("unsupported_format", f"{kind} is not accepted")
+            if width * height > max_pixels:
+                raise BadPictureError("too_many_pixels", f"{width} x {height} declared, {max_pixels} pixels allowed")
+            # The transparent colour of a 16-bit grey picture is lost: Pillow cannot bring it down to 8 bits.
+            transparent = picture.has_transparency_data and not picture.mode.startswith("I")
+            return Header(FORMATS[kind], width, height, _orientation(picture, body), transparent)
+    except BadPictureError:
+        raise
+    except Exception as error:  # Pillow's plugins raise whatever a damaged header makes them
+        if not is_no_picture(error):
+            raise BadPictureError("decode_error", f"header: {error}"[:200]) from None
+    for name, beginning in _UNSUPPORTED.items():
+        if beginning.match(body):
+            raise BadPictureError("unsupported_format", f"{name} is not accepted")
+    raise BadPictureError("not_an_image", f"begins with {body[:12]!r}")
+
+
+def _orientation(picture: Image.Image, body: bytes) -> int:
+    if picture.format == "PNG" and not _PNG_ORIENTATION.search(body):
+        return 1
+    try:
+        orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:  # damaged EXIF says nothing, and says it with any exception
+        return 1
+    return orientation if orientation in range(1, 9) else 1
