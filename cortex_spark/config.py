@@ -6,7 +6,7 @@ import fnmatch
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     max_bytes: int = Field(default=64 << 20, ge=1)
     #: Pixels above which a picture is not decoded; the header tells before anything is.
     max_pixels: int = Field(default=100_000_000, ge=1)
+    #: ``full``: pictures are decoded at their size. ``scaled``: a larger JPEG only as large as the detector's input
+    #: needs it, which is faster and costs some of the histogram's accuracy (docs/speed.md).
+    decode: Literal["full", "scaled"] = "full"
     #: Seconds after which a decoder hangs.
     decode_timeout: float = Field(default=30.0, gt=0)
 

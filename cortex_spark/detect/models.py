@@ -13,10 +13,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import yaml
 
@@ -34,6 +34,14 @@ _STRIDE: Final = 32
 
 Device = Literal["cpu", "cuda"]
 Runtime = Literal["openvino", "ultralytics"]
+Precision = Literal["f32", "bf16", "f16"]
+Decoding = Literal["full", "scaled"]
+
+#: What each runtime can compute in, its default first: see docs/speed.md for what each costs in mAP.
+PRECISIONS: Final[dict[Runtime, tuple[Precision, ...]]] = {
+    "openvino": ("f32", "bf16"),
+    "ultralytics": ("f16", "bf16", "f32"),
+}
 
 
 @dataclass(frozen=True)
@@ -50,13 +58,17 @@ class Model:
     confidence: float = 0.25
     iou: float = 0.7
     max_detections: int = 300
+    #: What the network computes in at most; a CPU without bfloat16 takes float32 for it.
+    precision: Precision = "f32"
+    decode: Decoding = "full"  # whether pictures come from a decode at full size, or from one that fits the input
 
     @property
     def identity(self) -> str:
         """Weights and settings, without where the file lay: the same identity makes the same labels."""
         height, width = self.imgsz
         return (
-            f"{self.sha256[:16]} {width}x{height} conf={self.confidence:g} iou={self.iou:g} max={self.max_detections}"
+            f"{self.sha256[:16]} {width}x{height} conf={self.confidence:g} iou={self.iou:g} max={self.max_detections} "
+            f"{self.runtime} {self.precision} {self.decode}"
         )
 
     @property
@@ -68,6 +80,8 @@ class Model:
             "max_detections": self.max_detections,
             "imgsz": list(self.imgsz),
             "runtime": self.runtime,
+            "precision": self.precision,
+            "decode": self.decode,
         }
         return {"name": self.name, "model": self.sha256, "settings": json.dumps(settings, sort_keys=True)}
 
@@ -86,24 +100,38 @@ def resolve_model(
     confidence: float = 0.25,
     iou: float = 0.7,
     imgsz: int | None = None,
+    precision: Precision | Literal["auto"] = "auto",
+    decode: Decoding = "full",
 ) -> Model:
     """Find ``name``: ``shipped``, a path (``.pt``, ``.onnx``, an OpenVINO folder), or a name that Ultralytics knows.
 
     None is Ultralytics' nano detector where that is installed, else the shipped one. PyTorch weights become an OpenVINO
-    model, once, where ``device`` is ``cpu``. Raises CortexError.
+    model, once, where ``device`` is ``cpu``. ``precision``: ``auto`` is the runtime's default. Raises CortexError.
     """
     if name is None:
         name = ULTRALYTICS_DEFAULT if _has_ultralytics() else SHIPPED
+    model = _found(name, device, imgsz)
+    known = PRECISIONS[model.runtime]
+    if precision == "auto":
+        precision = known[0]
+    if precision not in known:
+        raise CortexError(f"--precision {precision}: {model.runtime} computes in {' or '.join(known)}")
+    if decode not in get_args(Decoding):
+        raise CortexError(f"decode {decode}: give {' or '.join(get_args(Decoding))}")
+    return replace(model, confidence=confidence, iou=iou, precision=precision, decode=decode)
+
+
+def _found(name: str, device: Device, imgsz: int | None) -> Model:
     path = _SHIPPED_FOLDER if name == SHIPPED else Path(name)
     if path.is_dir():
-        return _from_folder(name if name == SHIPPED else path.name, path, confidence, iou)
+        return _from_folder(name if name == SHIPPED else path.name, path)
     if path.suffix == ".onnx":
-        return _from_onnx(path, confidence, iou)
+        return _from_onnx(path)
     if path.suffix not in ("", ".pt"):
         raise CortexError(
             f"--model {name}: give a .pt, a .onnx, an OpenVINO folder, a name that Ultralytics knows, or 'shipped'"
         )
-    return _from_ultralytics(name, path, device, confidence, iou, imgsz)
+    return _from_ultralytics(name, path, device, imgsz)
 
 
 def load_detector(model: Model, *, device: str = "cpu", threads: int = 1) -> Detector:
@@ -118,13 +146,10 @@ class _Key:
         self.model = model
 
     def __hash__(self) -> int:
-        return hash((self.model.identity, self.model.runtime))
+        return hash(self.model.identity)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and (self.model.identity, self.model.runtime) == (
-            other.model.identity,
-            other.model.runtime,
-        )
+        return isinstance(other, _Key) and self.model.identity == other.model.identity
 
 
 @lru_cache(maxsize=2)
@@ -161,19 +186,19 @@ def _has_ultralytics() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in ("ultralytics", "torch"))
 
 
-def _from_folder(name: str, folder: Path, confidence: float, iou: float) -> Model:
+def _from_folder(name: str, folder: Path) -> Model:
     files = _network_files(folder)
     metadata = _yaml(folder / "metadata.yaml")
-    return _model(name, _sha256(*files.values()), metadata, next(iter(files)), files, confidence, iou)
+    return _model(name, _sha256(*files.values()), metadata, next(iter(files)), files)
 
 
-def _from_onnx(path: Path, confidence: float, iou: float) -> Model:
+def _from_onnx(path: Path) -> Model:
     if not path.exists():
         raise CortexError(f"--model {path}: there is no such file")
     beside = path.with_name("metadata.yaml")
     metadata = _onnx_metadata(path) or (_yaml(beside) if beside.exists() else {})
     content = path.read_bytes()
-    return _model(path.name, _sha256(content), metadata, path.name, {path.name: content}, confidence, iou)
+    return _model(path.name, _sha256(content), metadata, path.name, {path.name: content})
 
 
 def _onnx_metadata(path: Path) -> dict[str, Any]:
@@ -194,8 +219,6 @@ def _model(
     metadata: Mapping[str, Any],
     entry: str,
     files: Mapping[str, bytes],
-    confidence: float,
-    iou: float,
 ) -> Model:
     if "names" not in metadata:
         raise CortexError(
@@ -205,9 +228,7 @@ def _model(
     _check_task(name, metadata.get("task", "detect"))
     size = metadata.get("imgsz", _DEFAULT_IMGSZ)
     height, width = (size, size) if isinstance(size, int) else size
-    return Model(
-        name, sha256, _names(metadata["names"]), (int(height), int(width)), "openvino", entry, files, confidence, iou
-    )
+    return Model(name, sha256, _names(metadata["names"]), (int(height), int(width)), "openvino", entry, files)
 
 
 def _names(names: Mapping[int, str] | list[str]) -> tuple[str, ...]:
@@ -233,7 +254,7 @@ def _sha256(*contents: bytes) -> str:
     return digest.hexdigest()
 
 
-def _from_ultralytics(name: str, path: Path, device: Device, confidence: float, iou: float, imgsz: int | None) -> Model:
+def _from_ultralytics(name: str, path: Path, device: Device, imgsz: int | None) -> Model:
     if not _has_ultralytics():
         raise CortexError(
             f"--model {name}: PyTorch weights need Ultralytics: pip install 'cortex-spark[torch]', "
@@ -254,7 +275,7 @@ def _from_ultralytics(name: str, path: Path, device: Device, confidence: float, 
     runtime: Runtime = "ultralytics" if device == "cuda" else "openvino"
     files = {weights.name: content} if device == "cuda" else _network_files(_exported(weights, sha256, side))
     entry = next(iter(files))
-    return Model(weights.name, sha256, _names(yolo.names), (side, side), runtime, entry, files, confidence, iou)
+    return Model(weights.name, sha256, _names(yolo.names), (side, side), runtime, entry, files)
 
 
 def _network_files(folder: Path) -> dict[str, bytes]:

@@ -48,8 +48,9 @@ class OpenVINODetector(Detector):
             {
                 "INFERENCE_NUM_THREADS": threads,
                 "NUM_STREAMS": threads,
-                # bfloat16 changes boxes; it becomes a default when its loss has been measured.
-                "INFERENCE_PRECISION_HINT": "f32",
+                "INFERENCE_PRECISION_HINT": model.precision,
+                # The machine is shared with other tasks, whose threads would be pinned to the same cores.
+                "ENABLE_CPU_PINNING": False,
             },
         )
         shape = tuple(self._compiled.output(0).shape)

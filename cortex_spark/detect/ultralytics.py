@@ -36,7 +36,7 @@ class UltralyticsDetector(Detector):
         self.meter = Meter()
         network = ultralytics_yolo()(folder / model.entry, task="detect").model
         self._end_to_end = bool(getattr(network, "end2end", False))
-        self._dtype = torch.float16 if on_gpu else torch.float32
+        self._dtype = {"f16": torch.float16, "bf16": torch.bfloat16, "f32": torch.float32}[model.precision]
         self._network = network.fuse().eval().to(self._device, self._dtype, memory_format=torch.channels_last)
         self._forward = ThreadPoolExecutor(1, thread_name_prefix="detect")
         self._boxes = ThreadPoolExecutor(1, thread_name_prefix="suppress")

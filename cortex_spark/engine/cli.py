@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -43,6 +43,13 @@ def label(
     imgsz: Annotated[
         int | None, typer.Option(min=32, help="Input size of a .pt in pixels; default: as trained.")
     ] = None,
+    precision: Annotated[
+        Literal["auto", "f32", "bf16", "f16"],
+        typer.Option(
+            help="What the network computes in: bf16 on CPUs that have it (others take f32), f16 on GPUs. "
+            "Default: the fastest whose boxes are as good."
+        ),
+    ] = "auto",
     batch: Annotated[
         int | None,
         typer.Option(
@@ -70,7 +77,15 @@ def label(
     resolved = None
     if model != "none":
         with err.status("resolving the model"):
-            resolved = resolve_model(model, device=device, confidence=confidence, iou=iou, imgsz=imgsz)
+            resolved = resolve_model(
+                model,
+                device=device,
+                confidence=confidence,
+                iou=iou,
+                imgsz=imgsz,
+                precision=precision,
+                decode=settings.decode,
+            )
         err.print(f"model: {resolved.describe()}")
     tables = Warehouse(spark, warehouse)
     config = EngineConfig(settings, tables.root, device=device)

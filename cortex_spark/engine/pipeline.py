@@ -32,7 +32,7 @@ from cortex_spark.engine.isolation import Decode, IsolatedDecoder
 from cortex_spark.engine.journal import Journal
 from cortex_spark.engine.queues import Closed, WeightedQueue
 from cortex_spark.fetch import Fetched, HostState
-from cortex_spark.measure import BadPictureError, Picture, measure
+from cortex_spark.measure import MEASURED_SIZE, BadPictureError, Picture, measure
 
 #: Pixels of detector input that wait: some ten batches.
 _WAITING_PIXELS: Final = 32 << 20
@@ -57,9 +57,11 @@ class EngineConfig:
     #: Bytes to a measured picture; tests plant decoders that crash or hang.
     decode: Decode | None = None
 
-    def decoder(self) -> Decode:
-        """The function that decodes."""
-        return self.decode or partial(measure, max_pixels=self.settings.max_pixels)
+    def decoder(self, model: Model | None) -> Decode:
+        """The function that decodes: for ``model`` as that says, without one as the settings say."""
+        scaled = (model.decode if model is not None else self.settings.decode) == "scaled"
+        fit = (model.imgsz if model is not None else MEASURED_SIZE) if scaled else None
+        return self.decode or partial(measure, max_pixels=self.settings.max_pixels, fit=fit)
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class Pipeline:
         # known (another machine), or another picture was the cause after all, everything is.
         self._isolate_all = attempt >= 2 or (attempt == 1 and not (journal and journal.found))
         self._suspects = journal.suspects if journal else set()
-        self._decode = config.decoder()
+        self._decode = config.decoder(model)
         self._decoding = _Decoding()
         self._downloaded: WeightedQueue[tuple[Row, Fetched]] = WeightedQueue(WAITING_BYTES)
         self._prepared: WeightedQueue[_Item] = WeightedQueue(_WAITING_PIXELS)

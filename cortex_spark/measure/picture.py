@@ -13,6 +13,8 @@ import numpy.typing as npt
 from cortex_spark.measure.decode import Pixels, decode
 from cortex_spark.measure.header import read_header
 
+#: The height and width that a scaled decode keeps where no detector asks for more: some 50,000 pixels to count.
+MEASURED_SIZE: Final = (320, 320)
 #: Levels of a channel per bin, and bins per channel.
 HISTOGRAM_BINS: Final = 32
 _LEVELS: Final = [0.0, 256.0] * 3

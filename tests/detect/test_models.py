@@ -96,7 +96,8 @@ def test_onnx_finds_what_ultralytics_finds(onnx_file: Path, photograph: Image, r
 
 
 def test_gpu_path_has_the_same_shape_on_a_cpu(weights: Path, photograph: Image, reference: Detections) -> None:
-    model = resolve_model(str(weights), device="cuda")
+    assert resolve_model(str(weights), device="cuda").precision == "f16"
+    model = resolve_model(str(weights), device="cuda", precision="f32")
     assert (model.runtime, model.entry) == ("ultralytics", weights.name)
     detector = load_detector(model, device="cpu")
     for found in detector.detect([detector.prepare(photograph)] * 2):
