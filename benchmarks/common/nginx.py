@@ -31,7 +31,7 @@ http {{
     client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3;
     uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
     server {{
-        listen 127.0.0.1:{port} backlog=4096;
+        {listen}
         root {folder}/pictures;
         # /17/3.jpg is 3.jpg for the 17th time: other addresses, the same bytes.
         location ~ ^/[0-9]+/ {{ rewrite ^/[0-9]+/(.*)$ /$1 break; }}
@@ -41,10 +41,14 @@ http {{
 
 
 class Nginx:
-    """Serves ``bodies`` from loopback, by a process of its own; a context manager."""
+    """Serves ``bodies`` from loopback, by a process of its own; a context manager.
 
-    def __init__(self, bodies: Sequence[bytes]) -> None:
+    ``hosts`` of them, 127.0.0.1, 127.0.0.2, ...: a crawler that is polite per host sees several.
+    """
+
+    def __init__(self, bodies: Sequence[bytes], hosts: int = 1) -> None:
         self._bodies = bodies
+        self.hosts: Final = tuple(f"127.0.0.{number}" for number in range(1, hosts + 1))
 
     def __enter__(self) -> Self:
         # Debian keeps it where only root looks.
@@ -60,7 +64,8 @@ class Nginx:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port: int = free.getsockname()[1]
         config = self._folder / "nginx.conf"
-        config.write_text(_CONFIG.format(folder=self._folder, port=self.port))
+        listen = " ".join(f"listen {host}:{self.port} backlog=4096;" for host in self.hosts)
+        config.write_text(_CONFIG.format(folder=self._folder, listen=listen))
         self._process = subprocess.Popen([program, "-c", str(config), "-e", str(self._folder / "error.log")])
         until = time.monotonic() + _START_SECONDS
         while True:
@@ -84,15 +89,13 @@ class Nginx:
         """The process id of nginx's master."""
         return self._process.pid
 
-    @property
-    def host(self) -> str:
-        """The one host; private to crawlers that ask."""
-        return "127.0.0.1"
-
     def urls(self, count: int, salt: int = 0) -> list[str]:
         """``count`` addresses, each picture as often as it takes; another ``salt`` gives others."""
-        here, pictures = f"http://{self.host}:{self.port}", len(self._bodies)
-        return [f"{here}/{salt * 1000 + place // pictures}/{place % pictures}.jpg" for place in range(count)]
+        hosts, pictures = self.hosts, len(self._bodies)
+        return [
+            f"http://{hosts[place % len(hosts)]}:{self.port}/{salt * 1000 + place // pictures}/{place % pictures}.jpg"
+            for place in range(count)
+        ]
 
     def _stop(self) -> None:
         if self._process.poll() is None:

@@ -87,7 +87,7 @@ class SimulatedWeb:
         found = {
             "CORTEX_NAMESERVERS": f"127.0.0.1:{self.name_server_port}",
             "CORTEX_ALLOW_PRIVATE_HOSTS": f"*.{DOMAIN}",
-            "CORTEX_USER_AGENT": f"cortex-spark-benchmark (+mailto:nobody@{DOMAIN})",
+            "CORTEX_CONTACT": f"nobody@{DOMAIN}",
         }
         return found | ({"CORTEX_CA_FILE": str(self.ca_file)} if self._https else {})
 

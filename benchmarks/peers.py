@@ -1,0 +1,72 @@
+"""``cortex label`` beside a plain loop, Daft and Ray Data: the same pictures from the same nginx, in the same run.
+
+``python -m benchmarks.peers --pictures FOLDER --side 1300 --model OPENVINO_FOLDER --weights FILE.pt``
+
+Daft and Ray Data run our own function from bytes to boxes (the same weights, decode, measures, suppression) in
+environments of their own; the plain loop is ``requests`` and Ultralytics' ``predict`` on PyTorch in this one.
+Politeness towards the one machine is off. ``--tune`` tries several settings of Daft and Ray Data instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final
+
+from benchmarks.common import pictures, race
+from benchmarks.common.race import Contender, Race
+from benchmarks.common.usage import cores
+from cortex_spark.console import err, out
+from cortex_spark.detect import resolve_model
+
+HOSTS: Final = 8
+OURS: Final = "cortex label"
+#: No waiting between requests to a host: these hosts are ours.
+IMPOLITE: Final = {"allow_private_hosts": "127.0.0.*", "host_connections": 16, "host_delay": 0}
+
+
+def contenders() -> list[Contender]:
+    """With the settings that suited each best, see ``--tune``."""
+    daft = {"workers": 1, "threads": cores(), "processes": False, "batch": 16, "connections": 32}
+    ray = {"workers": 1, "threads": cores(), "batch": 16, "connections": 16, "block": 64, "fused": True}
+    return [
+        Contender("plain loop", "loop", share=0.25),
+        Contender("Daft", "daft_udf", daft, "daft"),
+        Contender("Ray Data", "ray_data", ray, "ray"),
+        Contender(OURS, "cortex", IMPOLITE),
+    ]
+
+
+def variations() -> list[Contender]:
+    """What is tried to find the best settings of the peers."""
+    one, each = {"workers": 1, "threads": cores()}, {"workers": cores(), "threads": 1}
+    found = []
+    for batch in (8, 32):
+        for workers in (one, each):
+            for processes in (False, True):
+                settings = {**workers, "processes": processes, "batch": batch, "connections": 32}
+                found.append(Contender(f"Daft {settings}", "daft_udf", settings, "daft"))
+            for fused in (True, False):
+                settings = {**workers, "batch": batch, "connections": 16, "block": 4 * batch, "fused": fused}
+                found.append(Contender(f"Ray Data {settings}", "ray_data", settings, "ray"))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    pictures.add_options(parser)
+    race.add_options(parser, 480)
+    parser.add_argument("--model", default="shipped", help="OpenVINO folder, .onnx or .pt: of all but the plain loop")
+    parser.add_argument("--weights", help="the .pt of the plain loop, of the same network; without it, no plain loop")
+    parser.add_argument("--tune", action="store_true", help="try settings of the peers")
+    options = parser.parse_args()
+    model = resolve_model(options.model)
+    err.print(f"{model.describe()}, {cores()} cores")
+    chosen = variations() if options.tune else contenders()
+    chosen = [one for one in chosen if one.module != "loop" or options.weights]
+    contest = Race(chosen, pictures.from_options(options), options, hosts=HOSTS)
+    contest.run(model, options.weights)
+    out.print(race.medians(contest.runs, OURS))
+
+
+if __name__ == "__main__":
+    main()
