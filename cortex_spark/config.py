@@ -83,7 +83,11 @@ class Settings(BaseSettings):
             return None
         parts = urlsplit(value)
         page = parts.scheme in ("http", "https") and "." in (parts.hostname or "")
-        if not (value.isascii() and value.isprintable()) or " " in value or not (page or _MAIL.fullmatch(value)):
+        if (
+            not (value.isascii() and value.isprintable())
+            or set(value) & set(" ()")
+            or not (page or _MAIL.fullmatch(value))
+        ):
             raise ValueError(f"{value!r} is neither an e-mail address nor the address of a page (https://...)")
         return value
 

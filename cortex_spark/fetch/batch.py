@@ -63,7 +63,7 @@ class Batch(Generic[_K]):
         self._waiting: dict[_Item[_K], None] = {}  # what ``sink`` has not got, in order
         self._held: list[tuple[_Item[_K], Fetched]] = []  # failures since a host last answered
         self._silent: set[Gate] = set()  # the hosts that they are of
-        self._seen = 0  # of the client's answers
+        self._seen = fetcher.answers
         self._probing = False
         self._outage = False
         self._asking: set[asyncio.Task[None]] = set()  # workers that may be stopped
@@ -72,7 +72,7 @@ class Batch(Generic[_K]):
 
     def _add(self, key: _K, request: Request) -> None:
         target = parsed(request.url)
-        host = target.hostname if target is not None else ""
+        host = target.hostname if target is not None and target.protocol in ("http:", "https:") else ""
         if not host:
             item = _Item(key, request, target, None)
             self._hostless.append(item)

@@ -144,6 +144,7 @@ class Fetcher:
             max_line_size=_HEADER_BYTES,
             max_field_size=_HEADER_BYTES,
         )
+        self._session._retry_connection = False  # it would ask again at once, out of the host's turn
         return self
 
     async def __aexit__(
@@ -218,10 +219,10 @@ class Fetcher:
             headers["If-Modified-Since"] = request.last_modified
         first = target.hostname
         for _ in range(_MAX_REDIRECTS + 1):
-            host, url = target.hostname, target.href
             refused = self._unfit(target)
             if refused is not None:
                 return refused
+            host, url = target.hostname, target.href
             if host != first and not self._across_hosts:
                 return Fetched("moved", final_url=url)
             gate = self.gate(host)
@@ -278,6 +279,21 @@ class Fetcher:
         read: Callable[[aiohttp.ClientResponse], Awaitable[_T]],
     ) -> _T:
         """One request in its host's turn; what ``read`` makes of the answer."""
+        try:
+            return await self._ask_once(gate, origin, url, headers, turn, read)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientConnectionResetError):
+            # A server may close a connection that was kept at the very moment when it is used again.
+            return await self._ask_once(gate, origin, url, headers, turn, read)
+
+    async def _ask_once(
+        self,
+        gate: Gate,
+        origin: Origin,
+        url: str,
+        headers: Mapping[str, str],
+        turn: Turn,
+        read: Callable[[aiohttp.ClientResponse], Awaitable[_T]],
+    ) -> _T:
         turn.release()
         await gate.enter(origin, self.free, turn.until)
         turn.holds = True
@@ -306,6 +322,7 @@ class Fetcher:
         turn = Turn(self.free)
         try:
             async with asyncio.timeout(gate.wait + 2 * self.settings.connect_timeout):
+                await self.resolver.resolve(gate.host.strip("[]"))  # a kept connection would not tell
                 await self.ask(gate, origin, origin.name + "/robots.txt", {"Connection": "close"}, turn, nothing)
         except Exception:  # the question is only whether
             return False
@@ -421,7 +438,7 @@ class Fetcher:
             try:
                 target = _join(location, target.href)
                 if self._unfit(target) is not None:
-                    break
+                    return Robots(origin.name, datetime.now(UTC)), None
                 gate = self.gate(target.hostname)
                 asked = gate.origin(target.origin)
                 location, robots, patience = await self._ask_robots(gate, asked, target.href, {}, turn)

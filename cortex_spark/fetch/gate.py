@@ -154,7 +154,7 @@ class Gate:
 
     def room(self) -> float:
         """How many URLs its delay lets begin in one batch; the others are LATE."""
-        return max(self._patience // self.delay + 1 - self._read, 0.0) if self.delay > 0 else math.inf
+        return max(math.floor(self._patience / self.delay + 1e-9) + 1 - self._read, 0) if self.delay > 0 else math.inf
 
     def answered(self) -> None:
         """It answered something."""

@@ -1,0 +1,132 @@
+"""Whether it is the web that is down, or we are: nothing is written off when it is us."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from cortex_spark.fetch import Fetched, Fetcher, HostState, Request
+from tests.dns import SERVFAIL, NameServer
+from tests.fetch.web import RawWeb, Reply, fetch, settings, states
+
+
+def dead(count: int, first: int = 0) -> list[str]:
+    """URLs of as many hosts, on which nobody listens."""
+    return [f"http://dead{number}.localhost:81/x.jpg" for number in range(first, first + count)]
+
+
+def found(fetched: list[Fetched]) -> dict[str, int]:
+    return dict(Counter(each.outcome for each in fetched))
+
+
+def test_nobody_has_ever_answered() -> None:
+    fetched = fetch(*dead(30), outage_hosts=20)
+    assert found(fetched) == {"outage": 30}
+    # A host is not to blame for what is our fault.
+    assert all((state.failures, state.not_before) == (0, None) for state in states(fetched).values())
+    assert len(states(fetched)) == 30
+
+
+def test_few_hosts_are_no_outage() -> None:
+    assert found(fetch(*dead(19), outage_hosts=20)) == {"connection_error": 19}
+
+
+def test_not_where_that_is_configured() -> None:
+    fetched = fetch(*dead(30), outage_hosts=0)
+    assert found(fetched) == {"connection_error": 30}
+    assert all(state.failures == 1 for state in states(fetched).values())
+
+
+def test_the_rest_of_the_web_may_be_dead(web: RawWeb) -> None:
+    """A batch whose tail is all dead hosts: those that answered are asked whether it is us."""
+    web.answers = {"/x.jpg": Reply()}
+    alive = [web.url(host=f"h{number}.localhost") for number in range(3)]
+    fetched = fetch(*alive, *dead(60), outage_hosts=20, connections=4)
+    assert found(fetched) == {"ok": 3, "connection_error": 60}
+    asked = Counter(line.path for line in web.log)
+    assert asked["/x.jpg"] == 3
+    assert asked["/robots.txt"] <= 3 + 3  # a probe for each twenty hosts, if there was no answer between
+
+
+def test_canaries_tell_too(web: RawWeb) -> None:
+    fetched = fetch(*dead(25), outage_hosts=20, canaries=["http://gone.localhost:81", web.url("")])
+    assert found(fetched) == {"connection_error": 25}
+    assert [line.path for line in web.log] == ["/robots.txt"]
+
+
+@pytest.mark.parametrize("canaries", [["http://gone.localhost:81"], ["nonsense"], ["http://127.0.0.1:81"]])
+def test_canaries_that_are_gone_too(canaries: list[str]) -> None:
+    assert found(fetch(*dead(25), outage_hosts=20, canaries=canaries)) == {"outage": 25}
+
+
+def test_the_web_goes_away_in_the_middle(web: RawWeb) -> None:
+    """What had its answer keeps it; what failed, is in flight or has not begun ends as an outage, each once."""
+    web.answers = {"/x.jpg": Reply()}
+    urls = [web.url(host=f"h{number}.localhost") for number in range(60)]
+    done: dict[int, Fetched] = {}
+
+    async def run() -> None:
+        async def sink(key: int, fetched: Fetched) -> None:
+            assert key not in done
+            done[key] = fetched
+            if len(done) == 10:
+                await asyncio.to_thread(web.__exit__, None, None, None)
+
+        async with Fetcher(
+            settings(outage_hosts=5, connections=3, read_timeout=0.5), canaries=[web.url("")]
+        ) as fetcher:
+            await fetcher.fetch_all([(n, Request(url)) for n, url in enumerate(urls)], sink)
+
+    asyncio.run(run())
+    web.__init__()  # type: ignore[misc]  # the fixture closes it once more
+    web.__enter__()
+    assert sorted(done) == list(range(60))
+    outcomes = found(list(done.values()))
+    assert set(outcomes) == {"ok", "outage"}
+    assert 10 <= outcomes["ok"] <= 13
+    told = states(list(done.values()))
+    assert all(state.failures == 0 for state in told.values())
+    assert len(told) == 60
+
+
+@pytest.fixture
+def names() -> Iterator[NameServer]:
+    with NameServer(lambda name: ["127.0.0.1"]) as server:
+        yield server
+
+
+def test_only_our_name_server_is_down(web: RawWeb, names: NameServer) -> None:
+    """Hosts whose addresses are known still answer; their names are asked for anew before they are believed."""
+    web.answers = {"/x.jpg": Reply()}
+    done: list[str] = []
+
+    async def run() -> None:
+        async def sink(key: str, fetched: Fetched) -> None:
+            done.append(fetched.outcome)
+            if key == "first":
+                names.resolve = lambda name: SERVFAIL
+
+        options = {"allow_private_hosts": ("*.test",), "nameservers": (names.address,), "outage_hosts": 5}
+        async with Fetcher(settings(**options)) as fetcher:
+            await fetcher.fetch_all([("first", Request(web.url(host="a.test")))], sink)
+            later = [(f"{n}", Request(web.url(host=f"h{n}.test"))) for n in range(10)]
+            await fetcher.fetch_all(later, sink)
+
+    asyncio.run(run())
+    assert done == ["ok"] + ["outage"] * 10
+
+
+def test_a_host_that_is_down_is_held_back_with_the_failure_it_follows(web: RawWeb) -> None:
+    urls = [url for url in dead(10) for _ in range(4)]
+    assert found(fetch(*urls, outage_hosts=10)) == {"outage": 40}
+    both = found(fetch(*urls, outage_hosts=11))
+    assert both == {"connection_error": 10, "host_down": 30}
+
+
+def test_states_of_earlier_visits_are_kept_in_an_outage() -> None:
+    before = {f"dead{n}.localhost": HostState(f"dead{n}.localhost", failures=2, delay=0.0) for n in range(6)}
+    told = states(fetch(*dead(6), hosts=before, outage_hosts=5))
+    assert {host: state.failures for host, state in told.items()} == dict.fromkeys(before, 2)
