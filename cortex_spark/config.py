@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     #: Hosts that fail one after the other, without an answer from any, until our own network is suspected; 0: never.
     outage_hosts: int = Field(default=20, ge=0)
     #: Requests at a time in one task.
-    connections: int = Field(default=64, ge=1)
+    connections: int = Field(default=128, ge=1)
     #: Seconds until a connection stands, between two pieces of an answer, and for a whole download with its redirects.
     connect_timeout: float = Field(default=10.0, gt=0)
     read_timeout: float = Field(default=20.0, gt=0)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from types import TracebackType
+from pathlib import Path
+from types import SimpleNamespace, TracebackType
 from typing import Final, Self, TypeVar
 
 import ada_url
@@ -112,22 +114,22 @@ class Fetcher:
         self._across_hosts = across_hosts
         self._retried = retried
         self._guard = Guard(settings)
+        self._checked: set[str] = set()  # hosts that the guard has no objection to
         self._gates: dict[str, Gate] = {}
         self._refused = frozenset(settings.refuse_directives)
 
     async def __aenter__(self) -> Self:
         settings = self.settings
-        context = ssl.create_default_context()
-        if settings.ca_file is not None:
-            context.load_verify_locations(settings.ca_file)
         self.resolver = GuardedResolver(self._guard, settings.nameservers, settings.connect_timeout)
         connector = aiohttp.TCPConnector(
             limit=settings.connections,
             resolver=self.resolver,
             use_dns_cache=False,  # the resolver has one
-            ssl=context,
+            ssl=_trust(settings.ca_file),
             keepalive_timeout=_KEEP_ALIVE,
         )
+        tracing = aiohttp.TraceConfig()
+        tracing.on_request_headers_sent.append(_sent)
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -143,6 +145,7 @@ class Fetcher:
             trust_env=False,  # a proxy would make the connection to an address nobody checked
             max_line_size=_HEADER_BYTES,
             max_field_size=_HEADER_BYTES,
+            trace_configs=[tracing],
         )
         self._session._retry_connection = False  # it would ask again at once, out of the host's turn
         return self
@@ -247,8 +250,11 @@ class Fetcher:
             return Fetched("bad_url", detail=f"{target.protocol} is not fetched", final_url=target.href)
         if target.port and int(target.port) in BAD_PORTS:
             return Fetched("bad_url", detail=f"port {target.port} is no web server's", final_url=target.href)
-        self._guard.check_literal(target.hostname)
-        target.hash = target.username = target.password = ""
+        if target.hostname not in self._checked:
+            self._guard.check_literal(target.hostname)
+            self._checked.add(target.hostname)
+        if "#" in target.href or "@" in target.href:
+            target.hash = target.username = target.password = ""
         return None
 
     async def _ask_picture(
@@ -295,14 +301,16 @@ class Fetcher:
         read: Callable[[aiohttp.ClientResponse], Awaitable[_T]],
     ) -> _T:
         turn.release()
-        await gate.enter(origin, self.free, turn.until)
-        turn.holds = True
+        await gate.enter(origin, turn)
         began = time.monotonic()
         try:
             async with asyncio.timeout(self.settings.download_timeout - turn.spent):
                 # A browser sends what the WHATWG parser wrote; quoting again would break signed URLs.
                 async with self._session.get(
-                    yarl.URL(url, encoded=True), headers=headers, allow_redirects=False
+                    yarl.URL(url, encoded=True),
+                    headers=headers,
+                    allow_redirects=False,
+                    trace_request_ctx=(gate, turn),
                 ) as response:
                     self.answers += 1
                     self.alive.pop(gate, None)
@@ -311,7 +319,7 @@ class Fetcher:
                     return await read(response)
         finally:
             turn.spent += time.monotonic() - began
-            gate.leave()
+            gate.leave(turn)
 
     async def is_alive(self, gate: Gate, origin: Origin) -> bool:
         """Whether the origin answers anything now; its name is asked for anew."""
@@ -467,6 +475,20 @@ class Fetcher:
             return location, robots, patience
 
         return await self.ask(gate, origin, url, headers, turn, read)
+
+
+async def _sent(_: aiohttp.ClientSession, context: SimpleNamespace, __: aiohttp.TraceRequestHeadersSentParams) -> None:
+    gate, turn = context.trace_request_ctx
+    gate.sent(turn)
+
+
+@functools.cache
+def _trust(ca_file: Path | None) -> ssl.SSLContext:
+    """Whom we believe; once in a process, since it reads all of the system's certificates."""
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
+    return context
 
 
 async def _up_to(response: aiohttp.ClientResponse, most: int) -> bytes:

@@ -45,6 +45,7 @@ class Turn:
     more: Sized = (True,)  # what the host will be asked for next: whether its connection is worth keeping
     spent: float = 0.0
     holds: bool = False
+    sending: bool = False  # whether the host's next request waits until this one is on its way
 
     def release(self) -> None:
         """Give the connection to somebody else."""
@@ -123,28 +124,40 @@ class Gate:
         """Whether it may be asked for more in this batch."""
         return self._closed is None and origin.refusal is None
 
-    async def enter(self, origin: Origin, free: asyncio.Semaphore, until: float) -> None:
+    async def enter(self, origin: Origin, turn: Turn) -> None:
         """Wait for the host's turn, then for one of the task's connections; raises EndedError as ``check``."""
         await self._slots.acquire()
         try:
-            async with self._turn:  # the next one waits until this one has begun
-                self.check(origin, until)
+            await self._turn.acquire()
+            try:
+                self.check(origin, turn.until)
                 while (wait := self._next - time.monotonic()) > 0:
                     await asyncio.sleep(wait)
-                await free.acquire()
+                await turn.free.acquire()
                 try:
-                    self.check(origin, until)
+                    self.check(origin, turn.until)
                 except BaseException:
-                    free.release()
+                    turn.free.release()
                     raise
-                self._next = time.monotonic() + self.delay
-                self._asked_at = time.time()
+            except BaseException:
+                self._turn.release()
+                raise
         except BaseException:
             self._slots.release()
             raise
+        turn.holds = turn.sending = True
 
-    def leave(self) -> None:
-        """The request is over."""
+    def sent(self, turn: Turn) -> None:
+        """The request is on its way: from now on the delay counts, however long it took to find and reach the host."""
+        if turn.sending:
+            turn.sending = False
+            self._asked_at = time.time()
+            self._next = time.monotonic() + self.delay
+            self._turn.release()
+
+    def leave(self, turn: Turn) -> None:
+        """The request is over, or came to nothing."""
+        self.sent(turn)
         self._slots.release()
 
     @property

@@ -16,8 +16,8 @@ from cortex_spark.fetch.guard import Guard
 _LEAST_TTL: Final = 30.0
 _MOST_TTL: Final = 600.0
 #: Seconds until a name server is asked again, and how often.
-_PATIENCE: Final = 2.5
-_TRIES: Final = 2
+_PATIENCE: Final = 2.0
+_TRIES: Final = 3
 
 _Addresses = list[tuple[str, socket.AddressFamily]]
 

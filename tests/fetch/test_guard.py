@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -188,6 +189,22 @@ def test_the_connection_goes_to_the_address_that_was_checked(
     assert [each.outcome for each in fetched[1:]] == ["blocked_address"] * 2
     assert asked > 2
     assert web.log == []
+
+
+def test_the_delay_counts_from_the_sending(web: RawWeb, names: NameServer) -> None:
+    """A name that takes long to resolve does not bring the first two requests together."""
+    web.answers = {"/1.jpg": Reply(), "/2.jpg": Reply()}
+
+    def slow(name: str) -> list[str]:
+        time.sleep(0.4)
+        return ["127.0.0.1"]
+
+    names.resolve = slow
+    urls = [web.url(path, "slow.test") for path in ("/1.jpg", "/2.jpg")]
+    options = {"nameservers": (names.address,), "allow_private_hosts": ("*.test",), "host_delay": 0.3}
+    assert [each.outcome for each in fetch(*urls, obey_robots=False, **options)] == ["ok"] * 2  # type: ignore[arg-type]
+    first, second = sorted(asked.began for asked in web.log)
+    assert second - first >= 0.28
 
 
 def test_an_allowed_host_may_be_private(web: RawWeb, names: NameServer) -> None:
