@@ -154,6 +154,7 @@ class Fetcher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._session.close()
+        await self.resolver.close()
 
     async def fetch_all(
         self,

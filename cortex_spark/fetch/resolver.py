@@ -31,12 +31,13 @@ class GuardedResolver(AbstractResolver):
         self._timeout = timeout
         self._cache: dict[str, tuple[float, _Addresses]] = {}
         self._asking: dict[str, asyncio.Task[_Addresses]] = {}
+        self._clients: list[aiodns.DNSResolver] = []  # the last one is asked, the others may still be answering
         self.refresh()
 
     def refresh(self) -> None:
         """Forget what was resolved: the library below has a cache as well."""
         self._cache.clear()
-        self._dns = aiodns.DNSResolver(self._nameservers or None, timeout=_PATIENCE, tries=_TRIES)
+        self._clients.append(aiodns.DNSResolver(self._nameservers or None, timeout=_PATIENCE, tries=_TRIES))
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -70,7 +71,7 @@ class GuardedResolver(AbstractResolver):
     async def _ask(self, name: str) -> _Addresses:
         try:
             async with asyncio.timeout(self._timeout):
-                answer = await self._dns.getaddrinfo(name, family=socket.AF_UNSPEC, type=socket.SOCK_STREAM)
+                answer = await self._clients[-1].getaddrinfo(name, family=socket.AF_UNSPEC, type=socket.SOCK_STREAM)
         except aiodns.error.DNSError as error:
             raise OSError(None, f"{name}: {error.args[-1]}") from error
         except TimeoutError as error:
@@ -85,4 +86,5 @@ class GuardedResolver(AbstractResolver):
         """Give up what is being asked."""
         for asking in list(self._asking.values()):
             asking.cancel()
-        await self._dns.close()
+        for client in self._clients:
+            await client.close()
