@@ -155,7 +155,6 @@ class LabelJob:
         conf = self._warehouse.spark.sparkContext.getConf()
         host = conf.get("spark.driver.host", "127.0.0.1") or "127.0.0.1"
         server = ProgressServer(host, conf.get("spark.driver.bindAddress", host) or host)
-        self._canaries = self._answering_hosts()
         with server as progress, LabelDisplay(progress, show=self._show) as display:
             for run in self._take_over(display):
                 self._work(run, progress, display)
@@ -199,6 +198,7 @@ class LabelJob:
             )  # what is planned after this is not in our claims, and makes our commit fail
             others = [run for run in self._runs.open() if run.alive]
             states = url_states(warehouse, self._by, retry=retry, revisit=revisit)
+            self._canaries = self._canaries or self._answering_hosts()  # another job may have visited some meanwhile
             hosts = latest_hosts(warehouse) if self._canaries else None
             claims = claimed(warehouse, others) if others else None
             rows = wanted(without_forgotten(states, warehouse), hosts, claims, limit).persist()
