@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Final, Self
 
 _START_SECONDS: Final = 10.0
+_FLUSH_SECONDS: Final = 0.1  # of the access log
 _CONFIG: Final = """
 daemon off;
 worker_processes 1;
@@ -22,7 +23,8 @@ pid {folder}/nginx.pid;
 error_log {folder}/error.log;
 events {{ worker_connections 4096; }}
 http {{
-    access_log off;
+    log_format at '$msec $status';
+    access_log {folder}/access.log at buffer=64k flush=100ms;
     sendfile on;
     tcp_nopush on;
     keepalive_requests 100000000;
@@ -96,6 +98,12 @@ class Nginx:
             f"http://{hosts[place % len(hosts)]}:{self.port}/{salt * 1000 + place // pictures}/{place % pictures}.jpg"
             for place in range(count)
         ]
+
+    def times(self) -> list[float]:
+        """When pictures were sent, whole, in seconds since the epoch."""
+        time.sleep(2 * _FLUSH_SECONDS)
+        lines = (line.split() for line in (self._folder / "access.log").read_text().splitlines())
+        return [float(at) for at, status in lines if status == "200"]
 
     def _stop(self) -> None:
         if self._process.poll() is None:

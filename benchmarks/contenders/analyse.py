@@ -21,14 +21,17 @@ class Analyser:
 
     def __init__(self, model: str, threads: int) -> None:
         cv2.setNumThreads(1)
-        self._detector = load_detector(unpickled(model), threads=threads)
+        resolved = unpickled(model)
+        self._detector = load_detector(resolved, threads=threads)
+        self._fit = resolved.imgsz if resolved.decode == "scaled" else None
 
     def __call__(self, bodies: Iterable[bytes]) -> list[tuple[int, float]]:
         """Number of boxes and time of each picture; while some are in the network, the next is decoded."""
         futures: list[Future[tuple[int, float]]] = []
         for body in bodies:
-            picture = measure(body, max_pixels=_MAX_PIXELS)
-            futures += map(_timed, self._detector.submit([self._detector.prepare(picture.image)]))
+            picture = measure(body, max_pixels=_MAX_PIXELS, fit=self._fit)
+            prepared = self._detector.prepare(picture.image, (picture.width, picture.height))
+            futures += map(_timed, self._detector.submit([prepared]))
         return [future.result() for future in futures]
 
 

@@ -29,9 +29,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Done:
-    """What was done: ``times`` are the moments (``time.time()``) at which pictures were finished, one for each."""
+    """What was done; ``times`` are the moments (``time.time()``) at which pictures were finished, if it knows them."""
 
-    times: list[float]
+    pictures: int
+    times: list[float] = field(default_factory=list)
     boxes: int = 0
     said: dict[str, Any] = field(default_factory=dict)
 

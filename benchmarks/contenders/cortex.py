@@ -46,7 +46,7 @@ def prepare(task: Task) -> Work:
             attempts = warehouse.read("attempts").where("outcome = 'ok'")
             times = [row[0] for row in attempts.selectExpr("unix_micros(attempted_at) / 1e6").collect()]
             boxes = attempts.selectExpr("sum(size(sample.object_analysis[0]))").first()
-            return Done(times, (boxes[0] if boxes else 0) or 0, report.as_json())
+            return Done(len(times), times, (boxes[0] if boxes else 0) or 0, report.as_json())
 
         return told
 

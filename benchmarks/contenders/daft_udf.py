@@ -36,7 +36,7 @@ def prepare(task: Task) -> Work:
         body = download(col("url"), max_connections=settings["connections"])
         rows = frame.select(label(body).alias("row")).to_pydict()["row"]
         boxes, times = tally([(row["boxes"], row["at"]) for row in rows])
-        return lambda: Done(times, boxes)
+        return lambda: Done(len(times), times, boxes)
 
     run(task.warm_urls)
     return lambda: run(task.urls)

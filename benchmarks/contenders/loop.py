@@ -27,7 +27,7 @@ def prepare(task: Task) -> Work:
             image = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR)
             boxes += len(yolo.predict(image, verbose=False, device="cpu")[0].boxes)
             times.append(time.time())
-        return lambda: Done(times, boxes)
+        return lambda: Done(len(times), times, boxes)
 
     label(task.warm_urls)
     return lambda: label(task.urls)

@@ -89,7 +89,7 @@ def prepare(task: Task) -> Work:
             )
         rows = frame.take_all()
         boxes, times = tally([(row["boxes"], row["at"]) for row in rows])
-        return lambda: Done(times, boxes)
+        return lambda: Done(len(times), times, boxes)
 
     run(task.warm_urls)
     return lambda: run(task.urls)
