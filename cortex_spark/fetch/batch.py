@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
@@ -22,6 +22,8 @@ _K = TypeVar("_K")
 
 #: Hosts that are asked whether it is us.
 _PROBES: Final = 3
+#: Hosts that are visited at a time, for each connection: most of them wait for their turn.
+_VISITS: Final = 2
 #: What says that a host was silent, and may have to be taken back.
 _UNSURE: Final = SILENT | {"host_down"}
 
@@ -89,11 +91,13 @@ class Batch(Generic[_K]):
 
     async def run(self) -> None:
         """Give every item to the sink, once."""
-        async with asyncio.TaskGroup() as workers:
-            workers.create_task(self._without_host())
-            for visit in self._visits.values():
-                for _ in range(min(self._settings.host_connections, visit.left)):
-                    workers.create_task(self._worker(visit))
+        # The longest visits first: they last as long as the batch. A host that is being visited keeps a connection, and
+        # a process has only so many; without an end to the visits at a time it would be closed before it is used again.
+        visits = iter(sorted(self._visits.values(), key=lambda visit: -visit.left))
+        async with asyncio.TaskGroup() as visitors:
+            visitors.create_task(self._without_host())
+            for _ in range(min(len(self._visits), _VISITS * self._settings.connections)):
+                visitors.create_task(self._visitor(visits))
         if not self._outage:
             await self._release()
         for item in list(self._waiting):
@@ -102,6 +106,12 @@ class Batch(Generic[_K]):
     async def _without_host(self) -> None:
         for item in self._hostless:
             await self._give(item, await self._fetcher.follow(item.request, item.target, Turn(self._fetcher.free)))
+
+    async def _visitor(self, visits: Iterator[_Visit[_K]]) -> None:
+        for visit in visits:
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(min(self._settings.host_connections, visit.left)):
+                    workers.create_task(self._worker(visit))
 
     async def _worker(self, visit: _Visit[_K]) -> None:
         this = asyncio.current_task()

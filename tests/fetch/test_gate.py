@@ -48,9 +48,23 @@ def test_starts_are_apart_and_few_at_a_time(web: RawWeb) -> None:
 def test_hosts_do_not_wait_for_each_other(web: RawWeb) -> None:
     """A turn that is waited for holds no connection: with one for all, the hosts' delays still overlap."""
     web.answers = {"/x.jpg": Reply()}
-    urls = [web.url(host=f"h{number}.localhost") for number in range(20)]
+    urls = [web.url(host=f"h{number}.localhost") for number in range(2)]
     fetch(*urls, host_delay=0.5, connections=1)
-    assert [asked.path for asked in web.log] == ["/robots.txt"] * 20 + ["/x.jpg"] * 20
+    assert [asked.path for asked in web.log] == ["/robots.txt"] * 2 + ["/x.jpg"] * 2
+
+
+def test_so_many_hosts_at_a_time(web: RawWeb) -> None:
+    """Two for each connection: each keeps one open. The host with the most URLs comes first."""
+    web.answers = {f"/{number}.jpg": Reply() for number in range(9)}
+    urls = [web.url(f"/{number}.jpg", f"h{host}.localhost") for host in range(30) for number in range(2)]
+    urls += [web.url(f"/{number}.jpg", "large.localhost") for number in range(9)]
+    fetch(*urls, host_delay=0.05, connections=2)
+    assert len(web.pictures()) == 69
+    assert web.log[0].host == "large.localhost"
+    visits = {host: [asked for asked in web.log if asked.host == host] for host in {asked.host for asked in web.log}}
+    for visit in visits.values():
+        visit[0].ended = visit[-1].ended
+    assert most_at_once([visit[0] for visit in visits.values()]) <= 4
 
 
 def test_the_port_is_no_other_host(web: RawWeb) -> None:
