@@ -36,8 +36,8 @@ _MAX_REDIRECTS: Final = 10
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 #: Statuses by which a host asks to be left alone for a while.
 _PATIENCE: Final = frozenset({429, 503})
-#: Seconds that a connection is kept for the host's next URL.
-_KEEP_ALIVE: Final = 5.0
+#: Seconds that a connection is kept for the host's next URL: longer than most delays, since a process has only so many.
+_KEEP_ALIVE: Final = 2.0
 #: Bytes of one header, and of all: signed addresses in Location are long.
 _HEADER_BYTES: Final = 32 << 10
 
