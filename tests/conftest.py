@@ -7,12 +7,8 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from cortex_spark.session import spark_session
+from cortex_spark.session import QUICK_JVM, spark_session
 
-# Half of a short job's time is the JVM compiling what it runs a few times only; its first compiler is enough for that.
-# Measured: 49 s of processor time without this, 29 s with it, for three appends, merges and counts.
-# That one's own 48 MB for compiled code are full after some tests, and then nothing is compiled at all.
-QUICK_JVM = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m"
 os.environ.setdefault("SPARK_SUBMIT_OPTS", QUICK_JVM)
 # The web of the tests is their own and needs no patience; tests of politeness say so.
 os.environ.setdefault("CORTEX_HOST_DELAY", "0")
@@ -37,14 +33,9 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """One session for the whole run: two cores, four tries per task."""
-    # Each query runs once and on few rows here: compiling it, in Spark and in the JVM, costs more than it gives
-    # (measured on 2 cores: a labelling job of four pictures takes 12 to 18 s of CPU time instead of 40).
-    quick = {
-        "spark.sql.codegen.wholeStage": "false",
-        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-        "spark.sql.shuffle.partitions": "2",
-    }
-    session = spark_session("tests", master="local[2,4]", conf=quick)
+    # Measured on 2 cores: a labelling job of four pictures takes 12 to 18 s of CPU time instead of 40.
+    quick = {"spark.sql.shuffle.partitions": "2"}
+    session = spark_session("tests", master="local[2,4]", conf=quick, small_queries=True)
     yield session
     session.stop()
 

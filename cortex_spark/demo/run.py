@@ -25,6 +25,7 @@ from cortex_spark.demo.site import Web, build
 from cortex_spark.demo.warc import write_warc
 from cortex_spark.demo.wat import derive_wat
 from cortex_spark.errors import CortexError
+from cortex_spark.session import QUICK_JVM
 
 _MARK: Final = ".cortex-demo"  # a folder that holds it may be deleted by the next demo
 _CRAWL: Final = "CC-DEMO-2026-45"
@@ -35,8 +36,8 @@ _TIMES: Final = {0: "never", 1: "once", 2: "twice"}
 _CLASSES: Final = 12  # rows of the table of classes
 #: The web is on loopback, and the fetcher refuses addresses that are not public unless it is told otherwise.
 _ALLOW: Final = {"CORTEX_ALLOW_PRIVATE_HOSTS": "*.localhost", "CORTEX_HOST_DELAY": "0"}
-#: In a job this short the JVM would spend most of its time compiling; its first compiler is enough.
-_QUICK_JVM: Final = {"SPARK_SUBMIT_OPTS": "-XX:TieredStopAtLevel=1"}
+#: In a job this short the JVM would spend most of its time compiling.
+_QUICK_JVM: Final = {"SPARK_SUBMIT_OPTS": QUICK_JVM}
 
 Row = dict[str, Any]
 

@@ -43,6 +43,12 @@ def label(
     imgsz: Annotated[
         int | None, typer.Option(min=32, help="Input size of a .pt in pixels; default: as trained.")
     ] = None,
+    multi_label: Annotated[
+        bool,
+        typer.Option(
+            "--multi-label", help="A box has every class above the confidence, as when mAP is computed, not its best."
+        ),
+    ] = False,
     precision: Annotated[
         Literal["auto", "f32", "bf16", "f16"],
         typer.Option(
@@ -72,7 +78,7 @@ def label(
     from cortex_spark.table import Warehouse
 
     settings = Settings()
-    spark = spark_session("cortex label")
+    spark = spark_session("cortex label", small_queries=True)
     device = spark_device(spark)
     resolved = None
     if model != "none":
@@ -84,6 +90,7 @@ def label(
                 iou=iou,
                 imgsz=imgsz,
                 precision=precision,
+                multi_label=multi_label,
                 decode=settings.decode,
             )
         err.print(f"model: {resolved.describe()}")

@@ -17,7 +17,7 @@ import psutil
 import pyspark
 
 from cortex_spark.jvm import delta_jars
-from tests.conftest import QUICK_JVM
+from cortex_spark.session import QUICK_JVM
 
 ROOT: Final = Path(__file__).parents[2]
 SPARK: Final = Path(pyspark.__file__).parent
