@@ -3,10 +3,11 @@
 ``python -m benchmarks.download --pictures FOLDER --side 1300``
 
 All fetch the same addresses of the same nginx, politeness towards the one machine is off. img2dataset fetches and
-hashes, without resizing, and writes nothing; it decodes each picture once all the same (1.47, ``skip_reencode``), unless
-``disable_all_reencoding`` is set: then it knows no width and height, and is the row "bytes only". Ours hashes, decodes and measures (format, width, height, histogram), with a full
-and with a DCT-scaled decode: the engine alone (as a Spark task runs it, a process for each core), and as
-``cortex label --model none``, tables included. The floor measures what lies in memory already.
+hashes, without resizing, and writes nothing; with these settings it decodes each picture once all the same. With
+``disable_all_reencoding`` it does not, and knows no width and height: the row "bytes only". Ours hashes, decodes and
+measures (format, width, height, histogram), with a full and with a DCT-scaled decode: the engine alone (as a Spark task
+runs it, a process for each core), and as ``cortex label --model none``, tables included. The floor measures what lies
+in memory already.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -54,6 +54,7 @@ class Run:
     steady_cpu: float  # from the first finished picture to the last
     boxes: int
     said: dict[str, Any]
+    memory: list[tuple[float, int, str, int]] = field(default_factory=list, repr=False)  # time, process, name, bytes
 
     @property
     def rate(self) -> float:
@@ -120,7 +121,10 @@ class Race:
                         weights=weights,
                         settings=contender.settings,
                     )
-                    done = self._one(contender, task, server)
+                    python = self._pythons[contender.peer]
+                    done = run_contender(contender, task, python, {server.process}, server.times)
+                    if done.pictures != count:
+                        raise SystemExit(f"{contender.name}: {count} URLs, {done.pictures} pictures: {done.said}")
                     self.runs[contender.name].append(done)
                     err.print(
                         f"{contender.name}: {done.rate:.1f}/s, first to last {done.steady_rate:.1f}/s, "
@@ -128,62 +132,76 @@ class Race:
                     )
                 order.reverse()
         if self._options.json is not None:
-            found = {name: [asdict(run) for run in runs] for name, runs in self.runs.items()}
+            found = {name: [asdict(run) | {"memory": None} for run in runs] for name, runs in self.runs.items()}
             self._options.json.write_text(json.dumps(found, indent=1))
 
-    def _one(self, contender: Contender, task: Task, server: Nginx) -> Run:
-        servers = {server.process}
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            told = Path(folder, "task.json")
-            told.write_text(json.dumps(asdict(task)))
-            errors = Path(folder, "errors")
-            environment = {**os.environ, "PYTHONPATH": str(_ROOT), "YOLO_AUTOINSTALL": "false", "TMPDIR": folder}
-            with errors.open("wb") as sink, Meter(servers) as meter:
-                started = time.perf_counter()
-                process = subprocess.Popen(
-                    [self._pythons[contender.peer], "-m", f"benchmarks.contenders.{contender.module}", str(told)],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=sink,
-                    env=environment,
-                    text=True,
-                )
-                assert process.stdin is not None
+
+def run_contender(
+    contender: Contender, task: Task, python: Path, servers: Collection[int], sent: Callable[[], list[float]]
+) -> Run:
+    """Run one contender; ends the program with its own words if it fails.
+
+    ``servers`` are process numbers that do not count; ``sent`` says when pictures went out, for contenders that do not
+    know when they had one finished.
+    """
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        told = Path(folder, "task.json")
+        told.write_text(json.dumps(asdict(task)))
+        errors = Path(folder, "errors")
+        environment = {**os.environ, "PYTHONPATH": str(_ROOT), "YOLO_AUTOINSTALL": "false", "TMPDIR": folder}
+        with errors.open("wb") as sink, Meter(servers) as meter:
+            started = time.perf_counter()
+            process = subprocess.Popen(
+                [python, "-m", f"benchmarks.contenders.{contender.module}", str(told)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=sink,
+                env=environment,
+                text=True,
+            )
+            assert process.stdin is not None
+            assert process.stdout is not None
+
+            def heard() -> dict[str, Any]:
                 assert process.stdout is not None
+                line = process.stdout.readline()
+                if not line:
+                    process.wait()
+                    raise SystemExit(f"{contender.name} failed:\n{errors.read_text(errors='replace')[-3000:]}")
+                said: dict[str, Any] = json.loads(line)
+                return said
 
-                def heard() -> dict[str, Any]:
-                    assert process.stdout is not None
-                    line = process.stdout.readline()
-                    if not line:
-                        process.wait()
-                        raise SystemExit(f"{contender.name} failed:\n{errors.read_text(errors='replace')[-3000:]}")
-                    said: dict[str, Any] = json.loads(line)
-                    return said
-
-                heard()
-                ready = time.perf_counter()
-                sent = len(server.times())
-                cpu = meter.look()
+            def say() -> None:
+                assert process.stdin is not None
                 process.stdin.write("\n")
                 process.stdin.flush()
-                begun = time.perf_counter()
-                heard()
-                seconds = time.perf_counter() - begun
-                cpu = meter.look() - cpu
-                process.stdin.write("\n")
-                process.stdin.flush()
-                done = heard()
-            process.stdin.close()
-            process.wait()
-            _clear(servers)
-        if done["pictures"] != len(task.urls):
-            raise SystemExit(f"{contender.name}: {len(task.urls)} URLs and {done['pictures']} pictures: {done['said']}")
-        # Who does not say when a picture was finished is taken at the server's word.
-        times = sorted(done["times"] or server.times()[sent:])
-        steady_cpu = meter.between(times[0], times[-1])
-        return Run(
-            len(task.urls), ready - started, seconds, times[-1] - times[0], cpu, steady_cpu, done["boxes"], done["said"]
-        )
+
+            heard()
+            ready = time.perf_counter() - started
+            before = len(sent())
+            cpu = meter.look()
+            say()
+            begun = time.perf_counter()
+            heard()
+            seconds = time.perf_counter() - begun
+            cpu = meter.look() - cpu
+            say()
+            done = heard()
+        process.stdin.close()
+        process.wait()
+        _clear(servers)
+    times = sorted(done["times"] or sent()[before:])
+    return Run(
+        pictures=done["pictures"],
+        start=ready,
+        seconds=seconds,
+        first_to_last=times[-1] - times[0] if times else 0.0,
+        cpu=cpu,
+        steady_cpu=meter.between(times[0], times[-1]) if times else 0.0,
+        boxes=done["boxes"],
+        said=done["said"],
+        memory=meter.memory,
+    )
 
 
 def _clear(servers: Collection[int]) -> None:
@@ -216,11 +234,8 @@ def medians(runs: dict[str, list[Run]], ours: str) -> Table:
         cells = [" / ".join(f"{median(done, what):.{digits}f}" for what in fields) for _, fields, digits in _COLUMNS]
         ratios = [median(runs[ours], what) / median(done, what) for what in _COLUMNS[0][1]] if ours in runs else []
         table.add_row(name, *cells, f"{median(done, 'start'):.1f} s", " / ".join(f"{ratio:.2f}" for ratio in ratios))
-    boxes = (
-        f"{name} {sum(one.boxes for one in done) / sum(one.pictures for one in done):.2f}"
-        for name, done in runs.items()
-    )
-    table.caption = (
-        "medians; whole call / from the first finished picture to the last\nboxes per picture: " + ", ".join(boxes)
-    )
+    table.caption = "medians; whole call / from the first finished picture to the last"
+    boxes = {f"{sum(run.boxes for run in done) / sum(run.pictures for run in done):.2f}" for done in runs.values()}
+    if boxes != {"0.00"}:
+        table.caption += f"\nboxes per picture: {', '.join(sorted(boxes))}"
     return table

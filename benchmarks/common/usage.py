@@ -72,6 +72,7 @@ class Meter:
     def __init__(self, without: Collection[int] = (), *, pause: float = 0.25) -> None:
         self._without = frozenset(without)
         self._pause = pause
+        self.memory: list[tuple[float, int, str, int]] = []  # each second: time, process, its name, resident bytes
         self._seen: dict[tuple[int, int], float] = {}
         self._times: list[float] = []
         self._totals: list[float] = []
@@ -82,9 +83,13 @@ class Meter:
     def look(self) -> float:
         """CPU-seconds so far."""
         with self._lock:
-            for process in descendants(os.getpid(), self._without):
+            now = time.time()
+            found = descendants(os.getpid(), self._without)
+            for process in found:
                 self._seen[process.pid, process.started] = process.cpu
-            self._times.append(time.time())
+            if not self.memory or now - self.memory[-1][0] >= 1:
+                self.memory += [(now, process.pid, process.name, process.resident) for process in found]
+            self._times.append(now)
             self._totals.append(sum(self._seen.values()))
             return self._totals[-1]
 
