@@ -19,8 +19,10 @@ from cortex_spark.demo.cli import demo
 from cortex_spark.engine.cli import label
 from cortex_spark.errors import CortexError
 from cortex_spark.export.cli import export
+from cortex_spark.forget.cli import forget
 from cortex_spark.query.cli import query
 from cortex_spark.sources.cli import extract, ingest
+from cortex_spark.stats.cli import stats
 
 app = typer.Typer(
     name="cortex",
@@ -30,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (extract, ingest, label, query, export, demo):
+for command in (extract, ingest, label, query, export, stats, forget, demo):
     app.command()(command)
 
 

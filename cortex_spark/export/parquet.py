@@ -26,7 +26,7 @@ from cortex_spark.export.progress import watching
 from cortex_spark.export.shards import Fetching, beginning, write_shards
 from cortex_spark.export.sizes import DEFAULT_SHARD_ROWS
 from cortex_spark.query.mongo import compile_query
-from cortex_spark.query.page import pinned
+from cortex_spark.query.page import pinned, reading
 from cortex_spark.query.text import read
 from cortex_spark.table.warehouse import Warehouse
 
@@ -112,7 +112,8 @@ def export(
     counted = matching.groupBy(beginning().alias("beginning")).agg(
         F.count_if(~hidden).alias("kept"), F.count_if(hidden).alias("hidden")
     )
-    by_beginning = counted.collect()
+    with reading(version):
+        by_beginning = counted.collect()
     counts = {row["beginning"]: row["kept"] for row in by_beginning if row["kept"]}
     left_out = Counter(private=sum(row["hidden"] for row in by_beginning))
     shards: list[Row] = []
@@ -120,7 +121,7 @@ def export(
         fetching = Fetching(Settings(), warehouse.root) if with_bytes else None
         plan = write_shards(matching.filter(~hidden), counts, chosen, folder, shard_rows=shard_rows, fetching=fetching)
         expected = -(-sum(counts.values()) // shard_rows)
-        with watching(folder, expected, progress):
+        with reading(version), watching(folder, expected, progress):
             shards = sorted(plan.collect(), key=lambda shard: shard["shard"])
         left_out = reduce(lambda total, shard: total + Counter(shard["left_out"]), shards, left_out)
         _check(shards, expected, sum(counts.values()))

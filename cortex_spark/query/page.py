@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from delta.tables import DeltaTable
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 
 from cortex_spark.errors import CortexError
 from cortex_spark.query.document import choose_fields, to_document
 from cortex_spark.query.mongo import compile_query
-from cortex_spark.table.warehouse import Warehouse
+from cortex_spark.table.forgotten import recall, without_forgotten
+from cortex_spark.table.warehouse import Warehouse, is_gone
 
 PAGE_SIZE: Final = 25
 
@@ -55,22 +57,27 @@ def page(
     columns = choose_fields(fields)
     samples, version = pinned(warehouse, version)
     matching = samples.filter(compiled.column)
-    length = matching.count()
-    pages = max(1, -(-length // PAGE_SIZE))
-    if number > pages:
-        raise CortexError(f"page {number} is beyond the end: {length:,} documents match, the last page is {pages}")
-    chosen = matching.orderBy(*ORDER).offset((number - 1) * PAGE_SIZE).limit(PAGE_SIZE).select(*columns)
-    data = [to_document(row) for row in chosen.toArrow().to_pylist()]
+    with reading(version):
+        length = matching.count()
+        pages = max(1, -(-length // PAGE_SIZE))
+        if number > pages:
+            raise CortexError(f"page {number} is beyond the end: {length:,} documents match, the last page is {pages}")
+        chosen = matching.orderBy(*ORDER).offset((number - 1) * PAGE_SIZE).limit(PAGE_SIZE).select(*columns)
+        data = [to_document(row) for row in chosen.toArrow().to_pylist()]
     return Page(number, length, version, data, compiled.warnings)
 
 
 def pinned(warehouse: Warehouse, version: int | None = None) -> tuple[DataFrame, int]:
     """``samples`` at one version, by default the newest, and that version.
 
+    Without what was taken down. Comparing rows takes columns that the query may not need, so it is done only while a
+    row may still be there: until the removal is complete, and for an hour, in which a job that did not know of it may
+    commit. After that the table itself has none, in any version that can still be read.
+
     Raises:
         CortexError: there is no such table, or no longer such a version.
     """
-    if not DeltaTable.isDeltaTable(warehouse.spark, warehouse.path("samples")):
+    if not warehouse.has("samples"):
         raise CortexError(f"{warehouse.root} has no samples yet: is --warehouse right, and has `cortex label` run?")
     newest = warehouse.version("samples")
     if version is None:
@@ -78,9 +85,29 @@ def pinned(warehouse: Warehouse, version: int | None = None) -> tuple[DataFrame,
     if not 0 <= version <= newest:
         raise CortexError(f"samples has no version {version}, the newest is {newest}")
     try:
-        return warehouse.read("samples", version), version
+        samples = warehouse.read("samples", version)
     except PySparkException as error:
         raise CortexError(f"version {version} of samples cannot be read any more, the newest is {newest}") from error
+    memory = recall(warehouse)
+    return (samples if memory.is_settled else without_forgotten(samples, warehouse, memory)), version
+
+
+@contextmanager
+def reading(version: int) -> Iterator[None]:
+    """Tells what it means that files of ``version`` are gone.
+
+    Raises:
+        CortexError: a take-down has removed them.
+    """
+    try:
+        yield
+    except (PySparkException, Py4JJavaError) as error:
+        if not is_gone(error):
+            raise
+        raise CortexError(
+            f"version {version} of samples cannot be read any more: pictures in it were taken down. Begin again with "
+            "the newest version"
+        ) from error
 
 
 def page_number(page: int | str) -> int:

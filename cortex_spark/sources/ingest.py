@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from cortex_spark.config import Settings
 from cortex_spark.console import err
 from cortex_spark.errors import CortexError
 from cortex_spark.pillow import is_no_picture
@@ -29,6 +30,7 @@ from cortex_spark.sources.report import IngestReport, common
 from cortex_spark.sources.staged import ARROW, StagedFile
 from cortex_spark.sources.urls import Address, image_id
 from cortex_spark.table import Warehouse
+from cortex_spark.table.forgotten import refused_hashes
 
 #: Where a list of URLs or a folder of pictures comes from.
 Source = Literal["public", "private", "crowdsourced", "synthetic"]
@@ -66,11 +68,12 @@ def ingest_urls(warehouse: Warehouse, files: Sequence[str], source: Source = "pu
 def ingest_files(warehouse: Warehouse, folder: str, source: Source = "private") -> IngestReport:
     """Copies the pictures below ``folder`` into the warehouse's own store, and puts them into ``image_urls``.
 
-    They are told by their header, whatever they are called; what is no picture is counted by reason. Two files with
-    the same bytes are one picture.
+    They are told by their header, whatever they are called; what is no picture is counted by reason, and so is what was
+    taken down, or is refused. Two files with the same bytes are one picture.
 
     Raises:
-        CortexError: there is no such folder, the warehouse is not in one, or ``source`` is public.
+        CortexError: there is no such folder, the warehouse is not in one, ``source`` is public, or the list of refused
+            hashes is unusable.
     """
     started = time.monotonic()
     if source == "public":
@@ -80,6 +83,7 @@ def ingest_files(warehouse: Warehouse, folder: str, source: Source = "private") 
         raise CortexError(f"--files {folder}: no such folder")
     store.local_path(warehouse.root)
     staged = StagedFile(0, source)
+    refused = refused_hashes(warehouse, Settings())
 
     def stage(staging: str) -> None:
         target = store.local_path(staging)
@@ -94,7 +98,7 @@ def ingest_files(warehouse: Warehouse, folder: str, source: Source = "private") 
             now = datetime.now(UTC)
             paths = _files_below(top)
             while chunk := list(islice(paths, _CHUNK)):
-                for path, kept in zip(chunk, workers.map(partial(_keep, warehouse.root), chunk), strict=True):
+                for path, kept in zip(chunk, workers.map(partial(_keep, warehouse.root, refused), chunk), strict=True):
                     staged.tally["records"] += 1
                     if isinstance(kept, Address):
                         staged.reference("file", kept, seen=now)
@@ -128,7 +132,7 @@ def _files_below(folder: Path) -> Iterator[Path]:
             yield Path(parent, name)
 
 
-def _keep(root: str, path: Path) -> Address | tuple[str, str]:
+def _keep(root: str, refused: frozenset[str], path: Path) -> Address | tuple[str, str]:
     """Put the picture at ``path`` into the store; or the reason why not, and what was seen."""
     try:
         if not path.is_file():  # a broken link, a pipe, a socket
@@ -144,7 +148,10 @@ def _keep(root: str, path: Path) -> Address | tuple[str, str]:
             if isinstance(error, OSError):
                 raise
             return "bad_header", str(error)
-        url = store.store_url(store.put(root, path))
+        digest = store.put(root, path, refused)
     except OSError as error:
         return "unreadable", str(error)
+    if digest in refused:
+        return "forgotten", "taken down, or on the list of refused hashes"
+    url = store.store_url(digest)
     return Address(image_id(url), url, None)

@@ -21,6 +21,8 @@ from pyspark.sql import functions as F
 from cortex_spark.schema import IMAGE_URLS
 from cortex_spark.sources.staged import FINDING, REFERENCE, STAGED, TALLY
 from cortex_spark.table import Warehouse
+from cortex_spark.table.forgotten import MARK, marked, recall
+from cortex_spark.table.removal import remove
 
 #: Findings in a report; all are counted.
 _FINDINGS: Final = 1000
@@ -50,25 +52,35 @@ class Landed:
 def land(warehouse: Warehouse, files: Sequence[str], stage: Callable[[str], None]) -> Landed:
     """Let ``stage`` write rows of ``STAGED`` into a folder, and merge them into ``image_urls``.
 
-    Of several references to a picture the first counts, in the order of ``files`` and then of the file.
+    Of several references to a picture the first counts, in the order of ``files`` and then of the file. References to
+    what was taken down, or from pages that were, do not count at all.
     """
     spark = warehouse.spark
     with _staging(spark, warehouse.root) as folder:
         stage(folder)
-        staged = spark.read.schema(STAGED).parquet(folder)
+        memory = recall(warehouse)
+        staged = marked(spark.read.schema(STAGED).parquet(folder), memory)
         tally: Counter[str] = Counter()
         distinct = 0
-        counts = (F.sum("count").alias("count"), F.count_distinct("_id").alias("pictures"))
-        for row in staged.groupBy("event", "name").agg(*counts).collect():
+        counts = (
+            F.sum("count").alias("count"),
+            F.count_distinct("_id").alias("pictures"),
+            F.count("*").alias("rows"),
+        )
+        for row in staged.groupBy("event", "name", MARK).agg(*counts).collect():
             if row["event"] == TALLY:
                 tally[row["name"]] = row["count"]
+            elif row[MARK]:
+                tally["dropped:forgotten"] = row["rows"]
             elif row["event"] == REFERENCE:
                 distinct = row["pictures"]
         findings = []
         if tally["findings"]:
             findings = staged.where(F.col("event") == FINDING).orderBy("file", "position").limit(_FINDINGS).collect()
-        first = _first(staged.where(F.col("event") == REFERENCE))
+        first = _first(staged.where((F.col("event") == REFERENCE) & ~F.col(MARK)))
         new = warehouse.insert_new(first, "image_urls") if distinct else 0
+    if recall(warehouse).values != memory.values:  # something was taken down meanwhile, and may have come in after it
+        remove(warehouse)
     return Landed(
         tally,
         [Finding(files[row["file"]], row["position"], row["name"], row["detail"]) for row in findings],

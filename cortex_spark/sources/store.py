@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
@@ -21,6 +22,7 @@ from cortex_spark.errors import CortexError
 _PREFIX: Final = "cortex-store:sha256/"
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 _STORE: Final = "store"
+_NEW: Final = ".new-"
 _CHUNK: Final = 1 << 20
 
 
@@ -54,7 +56,7 @@ def local_path(root: str) -> Path:
     """
     if root.startswith("file:"):
         return Path(unquote(re.sub(r"^file:(//)?", "", root)))
-    if "://" in root:
+    if not is_local(root):
         raise CortexError(
             f"{root}: the store of private pictures needs a warehouse in a folder (on a cluster: one that all machines"
             " see), not in a bucket"
@@ -62,8 +64,13 @@ def local_path(root: str) -> Path:
     return Path(root)
 
 
-def put(root: str, path: Path) -> str:
-    """Copy the file at ``path`` into the store and return its sha256.
+def is_local(root: str) -> bool:
+    """Whether the warehouse ``root`` is a folder, and so may have a store."""
+    return root.startswith("file:") or "://" not in root
+
+
+def put(root: str, path: Path, refused: Collection[str] = ()) -> str:
+    """Copy the file at ``path`` into the store and return its sha256; one that is ``refused`` is not kept.
 
     A picture is there as a whole or not at all, whoever else puts the same one at the same time. Raises OSError.
     """
@@ -71,7 +78,7 @@ def put(root: str, path: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
     # Hashed and copied in one pass: a file that changes meanwhile still lies under the hash of what was copied.
-    with path.open("rb") as source, tempfile.NamedTemporaryFile(dir=folder, prefix=".new-", delete=False) as copy:
+    with path.open("rb") as source, tempfile.NamedTemporaryFile(dir=folder, prefix=_NEW, delete=False) as copy:
         try:
             while chunk := source.read(_CHUNK):
                 digest.update(chunk)
@@ -79,12 +86,22 @@ def put(root: str, path: Path) -> str:
             copy.flush()
             os.fsync(copy.fileno())
             target = store_path(root, digest.hexdigest())
-            if not target.exists():
+            if not target.exists() and digest.hexdigest() not in refused:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 Path(copy.name).replace(target)
         finally:
             Path(copy.name).unlink(missing_ok=True)
     return digest.hexdigest()
+
+
+def unfinished(root: str) -> list[Path]:
+    """Copies that ``put`` is making, or was making when its process was killed."""
+    return list((local_path(root) / _STORE).glob(f"{_NEW}*"))
+
+
+def digest_of(url: str) -> str:
+    """The sha256 of the picture that ``url`` names, as the URL says it."""
+    return url.removeprefix(_PREFIX)
 
 
 def read(root: str, url: str) -> bytes:
@@ -94,6 +111,6 @@ def read(root: str, url: str) -> bytes:
         FileNotFoundError: the store does not hold it.
     """
     try:
-        return store_path(root, url.removeprefix(_PREFIX)).read_bytes()
+        return store_path(root, digest_of(url)).read_bytes()
     except ValueError as error:
         raise FileNotFoundError(url) from error

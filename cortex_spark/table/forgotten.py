@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
-from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
@@ -78,7 +77,7 @@ class Memory:
 
 def recall(warehouse: Warehouse) -> Memory:
     """What is remembered now. No Spark job, and no table made, where nothing ever was."""
-    if not DeltaTable.isDeltaTable(warehouse.spark, warehouse.path("forgotten")):
+    if not warehouse.has("forgotten"):
         return Memory()
     seconds = F.col("at").cast("double").alias("at")  # of Spark's times the collected ones have no zone
     rows = warehouse.read("forgotten").select("kind", "value", seconds).collect()

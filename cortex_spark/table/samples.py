@@ -29,10 +29,13 @@ def commit_samples(warehouse: Warehouse, run: str, batches: list[int]) -> int:
         .alias("t")
         .merge(fresh.alias("s"), "t._id = s._id")
         .whenMatchedUpdate(
-            condition="t.hash = s.hash AND NOT arrays_overlap(t.annotators, s.annotators)",
+            # A picture that was only measured has no annotators: NULL.
+            condition="t.hash = s.hash AND s.annotators IS NOT NULL"
+            " AND NOT coalesce(arrays_overlap(t.annotators, s.annotators), false)",
             set={
-                "object_analysis": "concat(t.object_analysis, s.object_analysis)",
-                "annotators": "concat(t.annotators, s.annotators)",
+                "object_analysis": "concat(coalesce(t.object_analysis, array()), s.object_analysis)",
+                "annotators": "concat(coalesce(t.annotators, array()), s.annotators)",
+                "object_analysis_processed": "s.object_analysis_processed",
             },
         )
         .whenNotMatchedInsertAll()

@@ -15,7 +15,8 @@ from typing import Final, TypeVar
 
 from delta import exceptions as delta_exceptions
 from delta.tables import DeltaMergeBuilder, DeltaTable
-from pyspark.errors import AnalysisException
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, Row, SparkSession
 
 from cortex_spark.errors import CortexError
@@ -23,14 +24,15 @@ from cortex_spark.schema import TABLES
 
 _T = TypeVar("_T")
 
-#: Statistics (and so file skipping) for these columns only: of hashes and nested columns they would be useless.
+#: Statistics (and so file skipping) for these columns only: of hashes and nested columns they would be useless. Nor of
+#: hosts: files are not sorted by them, and a name in the log outlives the rows that a take-down removes.
 _STATISTICS: Final[dict[str, str]] = {
-    "image_urls": "host,source,crawl,discovered_at",
-    "samples": "datetime,type,width,height,source,label_quality_estimation,format,bytes,host,crawl,landed_at",
+    "image_urls": "source,crawl,discovered_at",
+    "samples": "datetime,type,width,height,source,label_quality_estimation,format,bytes,crawl,landed_at",
     "attempts": "run,batch,task,attempted_at,model,outcome,retry_at",
-    "plans": "run,batch,task,host",
+    "plans": "run,batch,task",
     "runs": "run,at,event",
-    "hosts": "host,at,run,batch",
+    "hosts": "at,run,batch",
     "forgotten": "kind,value",
 }
 
@@ -49,8 +51,18 @@ _CONFLICTS: Final = (
 #: The same of a table that another process is about to make: its folder is there, its first commit is not.
 _HALF_MADE: Final = "DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION"
 
+#: What Spark says of a file that is gone; an error of Java's says it somewhere in its causes.
+_GONE: Final = "FAILED_READ_FILE.FILE_NOT_EXIST"
+#: Tries to read a table whose files a take-down removes meanwhile; the next try reads the next version.
+_MAX_READS: Final = 3
+
 #: Races for a commit are lost to somebody who won: with this many tries only a livelock is left as the cause.
 _MAX_TRIES: Final = 20
+
+
+def is_gone(error: PySparkException | Py4JJavaError) -> bool:
+    """Whether ``error`` is that a file of a table's version does not exist any more: a take-down removes them."""
+    return _GONE in str(error)
 
 
 class Warehouse:
@@ -67,12 +79,15 @@ class Warehouse:
         """The folder of ``table``."""
         return f"{self.root}/{table}"
 
+    def has(self, table: str) -> bool:
+        """Whether ``table`` is there; to look does not make it."""
+        return bool(DeltaTable.isDeltaTable(self.spark, self.path(table)))
+
     def delta(self, table: str) -> DeltaTable:
         """The Delta table, made empty if it is not there yet."""
-        path = self.path(table)
-        if not DeltaTable.isDeltaTable(self.spark, path):
+        if not self.has(table):
             self._retried(lambda: self._create(table))
-        return DeltaTable.forPath(self.spark, path)
+        return DeltaTable.forPath(self.spark, self.path(table))
 
     def read(self, table: str, version: int | None = None) -> DataFrame:
         """The rows of ``table``, as they are now or at one version."""
@@ -137,8 +152,10 @@ class Warehouse:
         for attempt in range(1, _MAX_TRIES + 1):
             try:
                 return commit()
-            except (*_CONFLICTS, AnalysisException) as error:
+            except (*_CONFLICTS, AnalysisException, Py4JJavaError) as error:
                 if isinstance(error, AnalysisException) and error.getCondition() != _HALF_MADE:
+                    raise
+                if isinstance(error, Py4JJavaError) and (attempt == _MAX_READS or not is_gone(error)):
                     raise
                 if attempt == _MAX_TRIES:
                     raise CortexError(

@@ -1,0 +1,282 @@
+"""Takes what is forgotten out of the tables, the store, and the files that no table refers to any more.
+
+It goes by what is remembered, not by what is asked now: killed anywhere, the next call does the rest. The order
+follows from that. Evidence that lies in rows to be removed (a picture's hash, where a redirect led) is remembered
+first, as the ``_id`` it points to; and ``image_urls``, which alone says the host and page of every ``_id``, goes last.
+
+Not VACUUM: with a retention of zero it also deletes what running jobs have written and not committed yet, and their
+commits would then refer to files that are gone. Here a file goes if some version of the table had it and the newest has
+not, or if nobody can still be writing it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from typing import Any, Final, NamedTuple
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+from pyspark.sql import DataFrame
+
+from cortex_spark.schema import FORGOTTEN, TABLES
+from cortex_spark.sources import store
+from cortex_spark.sources.urls import image_id
+from cortex_spark.table.forgotten import MARK, REMOVED, Memory, marked, recall
+from cortex_spark.table.warehouse import Warehouse
+
+#: Age at which a file that no version of its table has is no running job's: batches and merges take minutes.
+UNFINISHED: Final = timedelta(hours=6)
+
+#: What the tables tell of an ``_id``, under the names that ``marked`` knows; in the order in which rows go.
+_EVIDENCE: Final[dict[str, tuple[str, ...]]] = {
+    "attempts": (
+        "_id",
+        "coalesce(sample.host, host_state.host) AS host",
+        "sample.page_url AS page_url",
+        "sample.hash AS hash",
+        "final_url",
+    ),
+    "plans": ("_id", "host", "page_url", "expected_hash", "location"),
+    "samples": ("_id", "host", "page_url", "hash"),
+    "image_urls": ("_id", "host", "page_url"),
+}
+#: Of these, what says that a row is to go; and what says only where else the picture lies.
+_DIRECT: Final = ("_id", "host", "page_url")
+_INDIRECT: Final = ("hash", "expected_hash", "final_url", "location")
+
+
+@dataclass
+class Removal:
+    """What went."""
+
+    rows: Counter[str] = field(default_factory=Counter)  # by table
+    pictures: int = 0  # of the store
+    files: int = 0  # of tables, and what killed jobs had left
+    bytes: int = 0  # of both
+    #: Files of jobs that run, or were killed within ``UNFINISHED``, and hold or may hold some of it.
+    waiting: list[str] = field(default_factory=list)
+
+    def add_file(self, size: int) -> None:
+        """A file is gone."""
+        self.files += 1
+        self.bytes += size
+
+
+def remember(warehouse: Warehouse, entries: Iterable[tuple[str, str]], reason: str | None) -> None:
+    """Write (kind, value) down, all in one commit: from here on no door lets it pass."""
+    now = datetime.now(UTC)
+    rows = [(kind, value, now, reason) for kind, value in sorted(entries)]
+    if rows:
+        frame = warehouse.spark.createDataFrame(rows, FORGOTTEN).coalesce(1)
+        warehouse.append_once(frame, "forgotten", app_id=f"forget/{uuid.uuid4().hex}", version=0)
+
+
+def elsewhere(warehouse: Warehouse, memory: Memory) -> frozenset[str]:
+    """The ``_id`` of URLs where pictures of ``memory`` lie besides: with the same hash, or by a redirect."""
+    found = {image_id(store.store_url(digest)) for digest in memory.of("hash")}
+    for table in _present(warehouse):
+        rows = evidence(table, warehouse.read(table))
+        names = [name for name in _INDIRECT if name in rows.columns]
+        if names:
+            ids = marked(rows, memory, names).where(MARK).select("_id").distinct()
+            found.update(row["_id"] for row in ids.collect())
+    return frozenset(found) - memory.of("url")
+
+
+def doomed(warehouse: Warehouse, memory: Memory) -> DataFrame:
+    """The distinct ``_id`` that have to go, computed once: rows may be removed while this is read."""
+    ids = [warehouse.spark.createDataFrame([], "_id string")]
+    for table in _present(warehouse):
+        rows = evidence(table, warehouse.read(table))
+        ids.append(marked(rows, memory, _DIRECT).where(MARK).select("_id"))
+        if table in ("attempts", "plans") and warehouse.has("image_urls"):
+            # What a job appended whose URLs were removed while it was at work on them.
+            ids.append(rows.select("_id").join(warehouse.read("image_urls"), "_id", "left_anti"))
+    return reduce(DataFrame.union, ids).distinct().localCheckpoint()
+
+
+def counted(warehouse: Warehouse, memory: Memory) -> Counter[str]:
+    """How many rows of each table would go."""
+    ids = doomed(warehouse, memory.plus(("url", _id) for _id in elsewhere(warehouse, memory)))
+    rows = {name: warehouse.read(name).join(ids, "_id", "left_semi") for name in _present(warehouse)}
+    if warehouse.has("hosts"):
+        rows["hosts"] = marked(warehouse.read("hosts"), memory, ("host",)).where(MARK)
+    return Counter({name: frame.count() for name, frame in rows.items()})
+
+
+def remove(warehouse: Warehouse, say: Callable[[str], None] = lambda what: None) -> Removal:
+    """Remove all that is remembered: rows, stored pictures, files. ``say`` is told what is being done."""
+    removal = Removal()
+    memory = recall(warehouse)
+    if not memory:
+        return removal
+    say("looking for rows")
+    more = elsewhere(warehouse, memory)
+    remember(warehouse, (("url", _id) for _id in more), "where such a picture lay, too")
+    memory = memory.plus(("url", _id) for _id in more)
+    ids = doomed(warehouse, memory)
+    if not ids.isEmpty():
+        for table in _present(warehouse):
+            say(f"removing rows of {table}")
+            merge = warehouse.delta(table).alias("t").merge(ids.alias("s"), "t._id = s._id").whenMatchedDelete()
+            removal.rows[table] = warehouse.merge(merge)["num_deleted_rows"]
+    _remove_hosts(warehouse, memory, removal)
+    say("removing files")
+    _remove_pictures(warehouse, memory, removal)
+    for table in (*_EVIDENCE, "hosts"):
+        if warehouse.has(table):
+            _purge(warehouse, table, memory, removal)
+    _remove_staged(warehouse, removal)
+    if not removal.waiting and not memory.is_removed:
+        remember(warehouse, [(REMOVED, memory.digest)], None)
+    return removal
+
+
+def evidence(table: str, rows: DataFrame) -> DataFrame:
+    """What ``rows`` of ``table`` tell, in columns that ``marked`` knows."""
+    return rows.selectExpr(*_EVIDENCE[table])
+
+
+def _present(warehouse: Warehouse) -> list[str]:
+    return [table for table in _EVIDENCE if warehouse.has(table)]
+
+
+def _remove_hosts(warehouse: Warehouse, memory: Memory, removal: Removal) -> None:
+    """What politeness remembers of hosts; in ``attempts`` it may stand in the row of another host's URL."""
+    if not (memory.of("host") or memory.of("domain")):
+        return
+    if warehouse.has("hosts"):
+        hosts = marked(warehouse.read("hosts").select("host").distinct(), memory).where(MARK)
+        merge = warehouse.delta("hosts").alias("t").merge(hosts.alias("s"), "t.host = s.host").whenMatchedDelete()
+        removal.rows["hosts"] = warehouse.merge(merge)["num_deleted_rows"]
+    if warehouse.has("attempts"):
+        told = warehouse.read("attempts").where("host_state IS NOT NULL").selectExpr("host_state.host AS host")
+        hosts = marked(told.distinct(), memory).where(MARK)
+        merge = (
+            warehouse.delta("attempts")
+            .alias("t")
+            .merge(hosts.alias("s"), "t.host_state.host = s.host")
+            .whenMatchedUpdate(set={"host_state": "NULL"})
+        )
+        warehouse.merge(merge)
+
+
+def _remove_pictures(warehouse: Warehouse, memory: Memory, removal: Removal) -> None:
+    """Pictures of the store, and copies that a killed ingest left half-made there."""
+    if not store.is_local(warehouse.root):
+        return
+    paths = [store.store_path(warehouse.root, digest) for digest in memory.of("hash")]
+    paths += [path for path in store.unfinished(warehouse.root) if time.time() - _modified(path) > _seconds()]
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            size = path.stat().st_size
+            path.unlink()
+            removal.pictures += 1
+            removal.bytes += size
+
+
+def _modified(path: os.PathLike[str]) -> float:
+    try:
+        return os.stat(path).st_mtime  # noqa: PTH116
+    except FileNotFoundError:
+        return time.time()
+
+
+def _seconds() -> float:
+    return UNFINISHED.total_seconds()
+
+
+class _File(NamedTuple):
+    name: str
+    path: Any  # Hadoop's
+    size: int
+    modified: float  # seconds since the epoch
+    folder: bool
+
+
+def _purge(warehouse: Warehouse, table: str, memory: Memory, removal: Removal) -> None:
+    """Delete the files that only earlier versions of ``table`` have, and those that killed jobs left."""
+    # In this order: what is listed and committed only later is among the live ones.
+    files = [file for file in _listed(warehouse, warehouse.path(table)) if not file.folder and file.name[0] not in "._"]
+    log = warehouse.spark.read.schema("add struct<path: string>").json(f"{warehouse.path(table)}/_delta_log/*.json")
+    committed = {_name(row["path"]) for row in log.where("add IS NOT NULL").select("add.path").collect()}
+    live = {_name(path) for path in warehouse.read(table).inputFiles()}
+    young = []
+    for file in files:
+        if file.name in live:
+            continue
+        if file.name in committed or time.time() - file.modified > _seconds():
+            _delete(warehouse, file, removal)
+        else:
+            young.append(file)
+    removal.waiting += [f"{table}/{file.name}" for file in _holding(warehouse, table, young, memory)]
+
+
+def _holding(warehouse: Warehouse, table: str, files: list[_File], memory: Memory) -> list[_File]:
+    """Those of ``files`` that are being written, and, if something of ``memory`` is in the others, these."""
+    rows = {file.name: _rows(str(file.path.toString())) for file in files}
+    whole = [file for file in files if rows[file.name]]  # neither torn nor empty
+    found = False
+    if whole:
+        read = warehouse.spark.read.schema(TABLES[table]).parquet(*(str(file.path.toString()) for file in whole))
+        told = read.select("host") if table == "hosts" else evidence(table, read)
+        found = not marked(told, memory).where(MARK).isEmpty()
+    return [file for file in files if rows[file.name] is None or (found and rows[file.name])]
+
+
+def _rows(uri: str) -> int | None:
+    """The number of rows of a Parquet file; None if it is not complete, or cannot be read from here."""
+    try:
+        system, path = fs.FileSystem.from_uri(uri)
+        with system.open_input_file(path) as file:
+            return int(pq.ParquetFile(file).metadata.num_rows)
+    except (OSError, pa.ArrowException):
+        return None
+
+
+def _remove_staged(warehouse: Warehouse, removal: Removal) -> None:
+    """What killed extracts left of what they had found."""
+    for folder in _listed(warehouse, f"{warehouse.root}/_staging"):
+        inside = list(_listed(warehouse, f"{warehouse.root}/_staging/{folder.name}"))
+        if time.time() - max(file.modified for file in [folder, *inside]) > _seconds():
+            for file in inside:
+                removal.add_file(file.size)
+            _filesystem(warehouse, folder.path).delete(folder.path, True)
+        else:
+            removal.waiting.append(f"_staging/{folder.name}")
+
+
+def _filesystem(warehouse: Warehouse, path: Any) -> Any:
+    return path.getFileSystem(warehouse.spark.sparkContext._jsc.hadoopConfiguration())
+
+
+def _listed(warehouse: Warehouse, folder: str) -> Iterator[_File]:
+    """What lies directly in ``folder``; nothing if that is not there."""
+    jvm = warehouse.spark.sparkContext._jvm
+    assert jvm is not None
+    path = jvm.org.apache.hadoop.fs.Path(folder)
+    filesystem = _filesystem(warehouse, path)
+    if filesystem.exists(path):
+        for entry in filesystem.listStatus(path):
+            found = entry.getPath()
+            yield _File(found.getName(), found, entry.getLen(), entry.getModificationTime() / 1000, entry.isDirectory())
+
+
+def _delete(warehouse: Warehouse, file: _File, removal: Removal) -> None:
+    if _filesystem(warehouse, file.path).delete(file.path, False):
+        removal.add_file(file.size)
+
+
+def _name(path: str) -> str:
+    """A data file's own name, which is unique, from a path as Delta's log or Spark writes it."""
+    return unquote(path.rpartition("/")[2])

@@ -1,0 +1,270 @@
+"""Take-downs down to the bytes on disk: real jobs make a warehouse, and of what is taken down nothing is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+
+from cortex_spark.config import Settings
+from cortex_spark.demo.server import Answer, Server
+from cortex_spark.engine.label import LabelJob
+from cortex_spark.engine.pipeline import EngineConfig
+from cortex_spark.errors import CortexError
+from cortex_spark.export.parquet import export
+from cortex_spark.forget.requests import Entry, entries
+from cortex_spark.forget.takedown import forget, would_go
+from cortex_spark.query.page import page
+from cortex_spark.sources import store
+from cortex_spark.sources.ingest import ingest_files, ingest_urls
+from cortex_spark.sources.urls import image_id
+from cortex_spark.table import Warehouse, removal
+from cortex_spark.table.forgotten import hashed, recall, without_forgotten
+from tests.web import JPEG, photographs
+
+SETTINGS = Settings(allow_private_hosts=("*.localhost",), obey_robots=False, host_delay=0)
+
+
+@pytest.fixture
+def tables(spark: SparkSession, warehouse: Path) -> Warehouse:
+    return Warehouse(spark, str(warehouse))
+
+
+@pytest.fixture
+def web() -> Iterator[Server]:
+    with Server() as server:
+        yield server
+
+
+def listed(path: Path, *rows: tuple[str, str]) -> list[str]:
+    """A list for ``cortex ingest`` of URLs and the pages where they were found."""
+    path.write_text("url,page_url\n" + "".join(f"{url},{page_url}\n" for url, page_url in rows))
+    return [str(path)]
+
+
+def label(tables: Warehouse, job: type[LabelJob] = LabelJob) -> dict[str, int]:
+    return dict(job(tables, None, EngineConfig(SETTINGS, tables.root), show=False).run().outcomes)
+
+
+def ids(tables: Warehouse, table: str) -> set[str]:
+    return {row["_id"] for row in tables.read(table).select("_id").collect()}
+
+
+def left_on_disk(folder: Path, needles: set[str]) -> dict[str, set[str]]:
+    """Which of ``needles`` stand in which files: in values and footers of Parquet, and anywhere in others."""
+    found = {}
+    for path in (path for path in folder.rglob("*") if path.is_file()):
+        content = path.name
+        if path.suffix == ".parquet":
+            file = pq.ParquetFile(path)
+            content += str(file.read().to_pylist()) + json.dumps(file.metadata.to_dict(), default=str)
+        else:
+            content += path.read_bytes().decode("latin-1")
+        held = {needle for needle in needles if needle in content}
+        # The memory itself is made of hashes; names must not stand there either.
+        if path.relative_to(folder).parts[0] == "forgotten":
+            held = {needle for needle in held if "." in needle}
+        if held:
+            found[str(path.relative_to(folder))] = held
+    return found
+
+
+def test_down_to_the_bytes(tables: Warehouse, web: Server, shared: Path, tmp_path: Path) -> None:
+    photos = [answer.body for answer in photographs(shared, 8).values()]
+    page_url = "http://news.localhost/scandal"
+
+    def at(host: str, path: str) -> str:
+        return f"http://{host}.localhost:{web.port}/{path}.jpg"
+
+    redirect = Answer(status=301, headers=(("Location", at("gone", "target")),))
+    web.publish(
+        {
+            ("kept.localhost", "/kept.jpg"): Answer(photos[0], JPEG),
+            ("kept.localhost", "/by-url.jpg"): Answer(photos[1], JPEG),
+            ("kept.localhost", "/by-hash.jpg"): Answer(photos[2], JPEG),
+            ("copies.localhost", "/same-hash.jpg"): Answer(photos[2], JPEG),
+            ("kept.localhost", "/by-page.jpg"): Answer(photos[3], JPEG),
+            ("gone.localhost", "/by-host.jpg"): Answer(photos[4], JPEG),
+            ("a.below.localhost", "/by-domain.jpg"): Answer(photos[5], JPEG),
+            ("below.localhost", "/kept-too.jpg"): Answer(photos[6], JPEG),
+            ("kept.localhost", "/redirected.jpg"): redirect,
+            ("gone.localhost", "/target.jpg"): Answer(photos[7], JPEG),
+        }
+    )
+    kept = {at("kept", "kept"), at("below", "kept-too")}
+    gone = {
+        *(at("kept", name) for name in ("by-url", "by-hash", "by-page", "redirected")),
+        *(at("gone", "by-host"), at("gone", "missing"), at("a.below", "by-domain"), at("copies", "same-hash")),
+    }
+    urls = [(url, page_url if "by-page" in url else "http://kept.localhost/") for url in sorted(kept | gone)]
+    lists = listed(tmp_path / "urls.csv", *urls)
+    private = tmp_path / "private"
+    private.mkdir()
+    mine = sorted((shared / "photos" / "images" / "train").glob("*.jpg"))[:2]
+    for photo in mine:
+        (private / photo.name).write_bytes(photo.read_bytes())
+    ingest_urls(tables, lists)
+    ingest_files(tables, str(private))
+    assert label(tables) == {"ok": 11, "moved": 1, "http_404": 1}
+    before = tables.version("samples")
+    hashes = {row["url"]: row["hash"] for row in tables.read("samples").collect()}
+    assert set(hashes) == (kept | gone) - {at("gone", "missing")} | {url for url in hashes if store.is_stored(url)}
+    stored = sorted(url for url in hashes if store.is_stored(url))
+    assert len(stored) == 2
+
+    asked = entries(
+        urls=[at("kept", "by-url").replace("http://kept", "HTTP://Kept") + "#top", stored[0]],
+        hosts=["gone.localhost", "*.below.localhost"],
+        hashes=[hashes[at("kept", "by-hash")]],
+        pages=[page_url],
+    )
+    gone_ids = {image_id(url) for url in {*gone, stored[0]}}
+    kept_ids = {image_id(url) for url in {*kept, stored[1]}}
+    counts = would_go(tables, asked)
+    assert (counts["samples"], counts["image_urls"]) == (len(gone), len(gone_ids))
+    assert recall(tables).values == {}
+
+    # Killed before one step after the other: nobody sees what is half removed, and each call goes on.
+    def killed_before(step: str, requested: Collection[Entry] = ()) -> None:
+        def die(now: str) -> None:
+            if now == step:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            forget(tables, requested, say=die)
+
+    killed_before("remembering", asked)
+    killed_before("removing rows of attempts", asked)
+    assert ids(tables, "samples") == kept_ids | gone_ids - {image_id(at("gone", "missing"))}
+    assert {row["_id"] for row in page(tables, {}).data} == kept_ids
+    assert export(tables, {}, str(tmp_path / "export"), private=True).rows == len(kept_ids)
+    killed_before("removing rows of samples")
+    killed_before("removing rows of image_urls")
+    killed_before("removing files")
+    report = forget(tables, ())
+    assert report.removal.waiting == []
+    assert report.removal.pictures == 1
+    assert recall(tables).is_removed
+
+    needles = {
+        *gone_ids,
+        *gone,
+        *(hashes[url] for url in {*gone, stored[0]} & set(hashes)),
+        *("gone.localhost", "a.below.localhost", page_url, at("gone", "target")),
+    }
+    assert left_on_disk(Path(tables.root), needles) == {}
+    assert hashed("gone.localhost") in recall(tables).of("host")
+    for table in ("samples", "image_urls", "plans", "attempts"):
+        assert ids(tables, table) == kept_ids, table
+    with pytest.raises(CortexError, match="taken down"):
+        page(tables, {}, version=before)
+    with pytest.raises(CortexError, match="taken down"):
+        export(tables, {}, str(tmp_path / "old"), version=before)
+
+    # Whatever is tried, it does not come back.
+    web.publish({("new.localhost", "/copy.jpg"): Answer(photos[2], JPEG)})
+    requests = len(web.requests())
+    again = ingest_urls(tables, lists)
+    assert (again.new, again.dropped["forgotten"], again.pictures) == (0, len(gone), len(kept))
+    assert ingest_files(tables, str(private)).dropped["forgotten"] == 1
+    ingest_urls(tables, listed(tmp_path / "new.csv", (at("new", "copy"), "")))
+    assert label(tables) == {"forgotten": 1}
+    assert len(web.requests()) == requests + 1
+    assert ids(tables, "samples") == kept_ids
+    assert not store.store_path(tables.root, hashes[stored[0]]).exists()
+    # Another page's picture is its own affair.
+    back = ingest_urls(tables, listed(tmp_path / "other.csv", (at("kept", "by-page"), "http://other.localhost/")))
+    assert back.new == 1
+    assert forget(tables, ()).removal.rows.total() == 0
+
+
+def test_a_job_at_work_brings_nothing_back(
+    tables: Warehouse, web: Server, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = photographs(shared, 4, hosts=4)
+    web.publish(answers)
+    urls = [f"http://{host}:{web.port}{path}" for host, path in answers]
+    taken: list[str] = []
+
+    def take_down(host: str) -> None:
+        if host not in taken:
+            taken.append(host)
+            forget(tables, entries(hosts=[host]))
+
+    def between(step: Callable[..., Any], host: str) -> Callable[..., Any]:
+        def then(*arguments: Any, **named: Any) -> Any:
+            result = step(*arguments, **named)
+            take_down(host)
+            return result
+
+        return then
+
+    def before(step: Callable[..., Any], host: str) -> Callable[..., Any]:
+        def first(*arguments: Any, **named: Any) -> Any:
+            take_down(host)
+            return step(*arguments, **named)
+
+        return first
+
+    # An ingest has compared its rows and is about to merge them; a batch is about to be appended to attempts; a commit
+    # has read what is forgotten and is about to merge.
+    ingest_urls(tables, listed(tmp_path / "first.csv", (urls[3], "")))
+    with monkeypatch.context() as patch:
+        patch.setattr(Warehouse, "insert_new", before(Warehouse.insert_new, "h0.localhost"))
+        ingest_urls(tables, listed(tmp_path / "urls.csv", *((url, "") for url in urls)))
+    assert len(ids(tables, "image_urls")) == 3
+
+    class Raced(LabelJob):
+        _checked = between(LabelJob._checked, "h1.localhost")
+
+    with monkeypatch.context() as patch:
+        door = "cortex_spark.table.samples.without_forgotten"
+        patch.setattr(door, between(without_forgotten, "h2.localhost"))
+        label(tables, Raced)
+    assert taken == ["h0.localhost", "h1.localhost", "h2.localhost"]
+    for table in ("image_urls", "plans", "attempts", "samples"):
+        assert ids(tables, table) == {image_id(urls[3])}, table
+    needles = {needle for url in urls[:3] for needle in (url, image_id(url))} | set(taken)
+    assert left_on_disk(Path(tables.root), needles) == {}
+    assert recall(tables).is_removed
+
+
+def test_files_of_jobs_that_run_are_left_to_them(tables: Warehouse, tmp_path: Path, spark: SparkSession) -> None:
+    url = "http://a.example/1.jpg"
+    ingest_urls(tables, listed(tmp_path / "urls.csv", (url, ""), ("http://b.example/2.jpg", "")))
+    (committed,) = Path(tables.root, "image_urls").glob("*.parquet")
+    # What a job has written and not committed yet, and what one is writing.
+    written, harmless, torn = (committed.with_name(f"part-{name}.parquet") for name in ("written", "harmless", "torn"))
+    written.write_bytes(committed.read_bytes())
+    pq.write_table(pq.read_table(committed).slice(0, 0), harmless)
+    report = forget(tables, entries(urls=[url]))
+    assert report.removal.waiting == ["image_urls/part-written.parquet"]
+    assert not committed.exists()
+    assert written.exists()
+    assert not recall(tables).is_removed
+
+    written.unlink()
+    torn.write_bytes(b"PAR1")
+    assert forget(tables, ()).removal.waiting == ["image_urls/part-torn.parquet"]
+    # A killed job's, in the end: nobody can still be writing it.
+    old = time.time() - removal.UNFINISHED.total_seconds() - 60
+    os.utime(torn, (old, old))
+    last = forget(tables, ()).removal
+    assert (last.waiting, last.files) == ([], 1)
+    assert harmless.exists()
+    assert recall(tables).is_removed
+
+
+def test_what_is_no_warehouse_does_not_become_one(tables: Warehouse, warehouse: Path) -> None:
+    with pytest.raises(CortexError, match="is not a warehouse"):
+        forget(tables, entries(hashes=["ab" * 32]))
+    with pytest.raises(CortexError, match="is not a warehouse"):
+        would_go(tables, ())
+    assert not warehouse.exists()
