@@ -1,29 +1,39 @@
-"""How fast a WAT is read: ``python benchmarks/extract.py --from FOLDER [--megabytes N] [--spark]``.
+"""How fast a WAT is read: ``python -m benchmarks.extract --from FOLDER [--megabytes N] [--spark]``.
 
 Makes one large WAT (gzip, a member for each record, as Common Crawl's are) out of the real records in FOLDER, by
 repetition and variation: hosts and relative paths get a number, so that no page and few pictures are the same. Then
-reads it, in this process on one core: with FastWARC alone, with our framing alone, and to references. With ``--spark``
-also as the whole ``extract`` job, into an empty warehouse and again into a full one.
+reads it on one core: with FastWARC alone, with our framing alone, to references; and, in an environment of its own,
+with cc2dataset's function for the same, which finds one kind of reference (``img src``) and neither judges nor identifies
+them. In turns, the least of all runs. With ``--spark`` also as the whole ``extract`` job, into an empty warehouse and
+again into a full one.
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
+import json
+import os
 import random
 import re
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 from fastwarc.warc import ArchiveIterator
 from rich.table import Table
 
+from benchmarks.common import environments
 from cortex_spark.console import err, out
 from cortex_spark.sources.warc import Damage, Input, Record, records
 from cortex_spark.sources.wat import Page, WatReader
+
+_ROOT: Final = Path(__file__).parents[1]
+_OURS: Final = "ours, to references"
 
 
 def real_records(folder: Path) -> list[bytes]:
@@ -65,13 +75,26 @@ def make(target: Path, folder: Path, megabytes: float) -> int:
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:
-    """The least of three runs: what else the machine does only ever adds."""
-    times = []
-    for _ in range(3):
-        started = time.process_time()
-        work()
-        times.append(time.process_time() - started)
-    return min(times)
+    """Of one run of ``work``."""
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def cc2dataset(python: Path, path: Path) -> Callable[[], float]:
+    """CPU-seconds of one run of cc2dataset's function from bytes to references."""
+
+    def run() -> float:
+        command = [str(python), "-m", "benchmarks.contenders.cc2dataset_wat", str(path), "1"]
+        done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(_ROOT)}, capture_output=True, check=False)
+        if done.returncode != 0:
+            raise SystemExit(f"cc2dataset failed: {done.stderr.decode()[-2000:]}")
+        said = json.loads(done.stdout)
+        if said["failures"] or not said["references"]:
+            raise SystemExit(f"cc2dataset did not read the file: {said}")
+        return float(said["seconds"][0])
+
+    return run
 
 
 def with_fastwarc(path: Path) -> None:
@@ -95,6 +118,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--from", dest="folder", type=Path, required=True, help="folder with real WAT files")
     parser.add_argument("--megabytes", type=float, default=55.0, help="of the file that is made, compressed")
+    parser.add_argument("--runs", type=int, default=5, help="of each, in turns; the least counts")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    environments.add_options(parser)
     parser.add_argument("--spark", action="store_true", help="the whole job as well")
     options = parser.parse_args()
     scratch = Path(tempfile.mkdtemp(prefix="cortex-extract-"))
@@ -109,14 +135,30 @@ def main() -> None:
             f" {len({one.address.id for one in references}):,} pictures"
         )
         del references
-        table = Table("one core", "CPU seconds", "MB/s", "inflated MB/s")
-        for name, work in (
-            ("FastWARC, records only", lambda: with_fastwarc(wat)),
-            ("ours, records only", lambda: with_framing(wat)),
-            ("ours, to references", lambda: sum(1 for _ in pages(wat))),
-        ):
-            seconds = cpu_seconds(work)
-            table.add_row(name, f"{seconds:.2f}", f"{megabytes / seconds:.1f}", f"{inflated / 1e6 / seconds:.1f}")
+        contenders: dict[str, Callable[[], float]] = {
+            "FastWARC, records only": lambda: cpu_seconds(lambda: with_fastwarc(wat)),
+            "ours, records only": lambda: cpu_seconds(lambda: with_framing(wat)),
+            _OURS: lambda: cpu_seconds(lambda: sum(1 for _ in pages(wat))),
+            "cc2dataset, to references": cc2dataset(
+                environments.python_of("cc2dataset", options.peers_dir).absolute(), wat
+            ),
+        }
+        runs: dict[str, list[float]] = {name: [] for name in contenders}
+        for _ in range(options.runs):
+            for name, work in contenders.items():
+                runs[name].append(work())
+        seconds = {name: min(times) for name, times in runs.items()}
+        table = Table("one core", "CPU seconds", "MB/s", "inflated MB/s", "ours is faster by")
+        for name, least in seconds.items():
+            table.add_row(
+                name,
+                f"{least:.2f}",
+                f"{megabytes / least:.1f}",
+                f"{inflated / 1e6 / least:.1f}",
+                f"{least / seconds[_OURS]:.2f}" if "references" in name else "",
+            )
+        if options.json is not None:
+            options.json.write_text(json.dumps({"megabytes": megabytes, "inflated": inflated / 1e6, "seconds": runs}))
         out.print(table)
         if options.spark:
             whole_job(scratch, wat)
