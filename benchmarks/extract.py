@@ -3,9 +3,9 @@
 Makes one large WAT (gzip, a member for each record, as Common Crawl's are) out of the real records in FOLDER, by
 repetition and variation: hosts and relative paths get a number, so that no page and few pictures are the same. Then
 reads it on one core: with FastWARC alone, with our framing alone, to references; and, in an environment of its own,
-with cc2dataset's function for the same, which finds one kind of reference (``img src``) and neither judges nor identifies
-them. In turns, the least of all runs. With ``--spark`` also as the whole ``extract`` job, into an empty warehouse and
-again into a full one.
+with cc2dataset's function for the same, which finds one kind of reference (``img src``) and neither judges them nor
+gives them their identity. In turns, the least of all runs. With ``--spark`` also as the whole ``extract`` job, into an
+empty warehouse and again into a full one.
 """
 
 from __future__ import annotations
