@@ -142,7 +142,7 @@ def run_contender(
     """Run one contender; ends the program with its own words if it fails.
 
     ``servers`` are process numbers that do not count; ``sent`` says when pictures went out, for contenders that do not
-    know when they had one finished.
+    know when they had one finished; without either, the whole call is what counts.
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         told = Path(folder, "task.json")
@@ -195,9 +195,9 @@ def run_contender(
         pictures=done["pictures"],
         start=ready,
         seconds=seconds,
-        first_to_last=times[-1] - times[0] if times else 0.0,
+        first_to_last=times[-1] - times[0] if times else seconds,
         cpu=cpu,
-        steady_cpu=meter.between(times[0], times[-1]) if times else 0.0,
+        steady_cpu=meter.between(times[0], times[-1]) if times else cpu,
         boxes=done["boxes"],
         said=done["said"],
         memory=meter.memory,
