@@ -36,18 +36,17 @@ def contenders() -> list[Contender]:
     ]
 
 
-def variations() -> list[Contender]:
+def variations(batch: int) -> list[Contender]:
     """What is tried to find the best settings of the peers."""
-    one, each = {"workers": 1, "threads": cores()}, {"workers": cores(), "threads": 1}
     found = []
-    for batch in (8, 32):
-        for workers in (one, each):
-            for processes in (False, True):
-                settings = {**workers, "processes": processes, "batch": batch, "connections": 32}
-                found.append(Contender(f"Daft {settings}", "daft_udf", settings, "daft"))
-            for fused in (True, False):
-                settings = {**workers, "batch": batch, "connections": 16, "block": 4 * batch, "fused": fused}
-                found.append(Contender(f"Ray Data {settings}", "ray_data", settings, "ray"))
+    for many, workers in (("one worker", 1), ("a worker per core", cores())):
+        common = {"workers": workers, "threads": cores() // workers, "batch": batch}
+        for kind, processes in (("thread", False), ("process", True)):
+            settings = {**common, "processes": processes, "connections": 32}
+            found.append(Contender(f"Daft, {many}, {kind}", "daft_udf", settings, "daft"))
+        for kind, fused in (("fused", True), ("download apart", False)):
+            settings = {**common, "connections": 16, "block": 4 * batch, "fused": fused}
+            found.append(Contender(f"Ray Data, {many}, {kind}", "ray_data", settings, "ray"))
     return found
 
 
@@ -57,11 +56,11 @@ def main() -> None:
     race.add_options(parser, 480)
     parser.add_argument("--model", default="shipped", help="OpenVINO folder, .onnx or .pt: of all but the plain loop")
     parser.add_argument("--weights", help="the .pt of the plain loop, of the same network; without it, no plain loop")
-    parser.add_argument("--tune", action="store_true", help="try settings of the peers")
+    parser.add_argument("--tune", type=int, metavar="BATCH", help="try settings of the peers with such batches")
     options = parser.parse_args()
     model = resolve_model(options.model)
     err.print(f"{model.describe()}, {cores()} cores")
-    chosen = variations() if options.tune else contenders()
+    chosen = variations(options.tune) if options.tune else contenders()
     chosen = [one for one in chosen if one.module != "loop" or options.weights]
     contest = Race(chosen, pictures.from_options(options), options, hosts=HOSTS)
     contest.run(model, options.weights)
