@@ -75,6 +75,7 @@ def label(
     from cortex_spark.engine.pipeline import EngineConfig
     from cortex_spark.engine.worker import spark_device
     from cortex_spark.session import spark_session
+    from cortex_spark.stats.report import report as attempted
     from cortex_spark.table import Warehouse
 
     settings = Settings()
@@ -101,4 +102,6 @@ def label(
     if as_json:
         out.print_json(json.dumps(report.as_json()))
     else:
+        if report.runs:
+            out.print(attempted(tables, report.runs))
         out.print(report)
