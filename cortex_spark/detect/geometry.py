@@ -33,14 +33,32 @@ def letterbox(image: Image, height: int, width: int, size: tuple[int, int] | Non
 
 
 def decode_yolo(
-    output: npt.NDArray[np.float32], prepared: Prepared, *, confidence: float, iou: float, max_detections: int
+    output: npt.NDArray[np.float32],
+    prepared: Prepared,
+    *,
+    confidence: float,
+    iou: float,
+    max_detections: int,
+    multi_label: bool = False,
 ) -> Detections:
-    """Detections from one picture's raw YOLO output of shape (4 + classes, anchors): cx, cy, w, h, scores."""
+    """Detections from one picture's raw YOLO output of shape (4 + classes, anchors): cx, cy, w, h, scores.
+
+    A box has its best class only, or with ``multi_label`` every class above the confidence.
+    """
     scores = output[4:]
-    best = scores.max(axis=0)
-    keep = np.flatnonzero(best > confidence)
-    class_id = scores[:, keep].argmax(axis=0).astype(np.int32)
-    return suppress(output[:4, keep].T, best[keep], class_id, prepared, iou=iou, max_detections=max_detections)
+    if multi_label:
+        class_id, keep = np.nonzero(scores > confidence)
+    else:
+        keep = np.flatnonzero(scores.max(axis=0) > confidence)
+        class_id = scores[:, keep].argmax(axis=0)
+    return suppress(
+        output[:4, keep].T,
+        scores[class_id, keep],
+        class_id.astype(np.int32),
+        prepared,
+        iou=iou,
+        max_detections=max_detections,
+    )
 
 
 def decode_end_to_end(

@@ -37,9 +37,9 @@ Runtime = Literal["openvino", "ultralytics"]
 Precision = Literal["f32", "bf16", "f16"]
 Decoding = Literal["full", "scaled"]
 
-#: What each runtime can compute in, its default first: see docs/speed.md for what each costs in mAP.
+#: What each runtime can compute in, its default first: docs/speed.md says what each costs in mAP.
 PRECISIONS: Final[dict[Runtime, tuple[Precision, ...]]] = {
-    "openvino": ("f32", "bf16"),
+    "openvino": ("bf16", "f32"),
     "ultralytics": ("f16", "bf16", "f32"),
 }
 
@@ -58,6 +58,7 @@ class Model:
     confidence: float = 0.25
     iou: float = 0.7
     max_detections: int = 300
+    multi_label: bool = False  # whether a box has every class above the confidence, or its best one
     #: What the network computes in at most; a CPU without bfloat16 takes float32 for it.
     precision: Precision = "f32"
     decode: Decoding = "full"  # whether pictures come from a decode at full size, or from one that fits the input
@@ -68,7 +69,7 @@ class Model:
         height, width = self.imgsz
         return (
             f"{self.sha256[:16]} {width}x{height} conf={self.confidence:g} iou={self.iou:g} max={self.max_detections} "
-            f"{self.runtime} {self.precision} {self.decode}"
+            f"{self.runtime} {self.precision} {self.decode}" + " multi_label" * self.multi_label
         )
 
     @property
@@ -78,6 +79,7 @@ class Model:
             "confidence": self.confidence,
             "iou": self.iou,
             "max_detections": self.max_detections,
+            "multi_label": self.multi_label,
             "imgsz": list(self.imgsz),
             "runtime": self.runtime,
             "precision": self.precision,
@@ -102,6 +104,7 @@ def resolve_model(
     imgsz: int | None = None,
     precision: Precision | Literal["auto"] = "auto",
     decode: Decoding = "full",
+    multi_label: bool = False,
 ) -> Model:
     """Find ``name``: ``shipped``, a path (``.pt``, ``.onnx``, an OpenVINO folder), or a name that Ultralytics knows.
 
@@ -113,12 +116,19 @@ def resolve_model(
     model = _found(name, device, imgsz)
     known = PRECISIONS[model.runtime]
     if precision == "auto":
-        precision = known[0]
+        # What is not quantised in an int8 network is too little for bfloat16 to be of use.
+        precision = "f32" if _is_quantised(model) else known[0]
     if precision not in known:
         raise CortexError(f"--precision {precision}: {model.runtime} computes in {' or '.join(known)}")
     if decode not in get_args(Decoding):
         raise CortexError(f"decode {decode}: give {' or '.join(get_args(Decoding))}")
-    return replace(model, confidence=confidence, iou=iou, precision=precision, decode=decode)
+    return replace(model, confidence=confidence, iou=iou, multi_label=multi_label, precision=precision, decode=decode)
+
+
+def _is_quantised(model: Model) -> bool:
+    """Whether a network computes in int8; OpenVINO's and ONNX' graphs name the operations that do that."""
+    entry = model.files[model.entry]
+    return model.runtime == "openvino" and (b"FakeQuantize" in entry or b"QuantizeLinear" in entry)
 
 
 def _found(name: str, device: Device, imgsz: int | None) -> Model:

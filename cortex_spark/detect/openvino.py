@@ -42,13 +42,14 @@ class OpenVINODetector(Detector):
         prepost.input().model().set_layout(ov.Layout("NCHW"))
         prepost.input().preprocess().convert_element_type(ov.Type.f32)
         prepost.input().preprocess().convert_color(ov.preprocess.ColorFormat.RGB).scale(255.0)
+        native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self._compiled = core.compile_model(
             prepost.build(),
             "CPU",
             {
                 "INFERENCE_NUM_THREADS": threads,
                 "NUM_STREAMS": threads,
-                "INFERENCE_PRECISION_HINT": model.precision,
+                "INFERENCE_PRECISION_HINT": model.precision if native else "f32",
                 # The machine is shared with other tasks, whose threads would be pinned to the same cores.
                 "ENABLE_CPU_PINNING": False,
             },
@@ -93,5 +94,10 @@ class OpenVINODetector(Detector):
         if self._end_to_end:
             return decode_end_to_end(output, prepared, confidence=model.confidence, max_detections=model.max_detections)
         return decode_yolo(
-            output, prepared, confidence=model.confidence, iou=model.iou, max_detections=model.max_detections
+            output,
+            prepared,
+            confidence=model.confidence,
+            iou=model.iou,
+            max_detections=model.max_detections,
+            multi_label=model.multi_label,
         )

@@ -77,18 +77,31 @@ class UltralyticsDetector(Detector):
         with self.meter, torch.inference_mode():
             pixels = batch.permute(0, 3, 1, 2).flip(1).to(self._dtype, memory_format=torch.channels_last).div_(255)
             output = self._network(pixels)
-            output = (output[0] if isinstance(output, (list, tuple)) else output).float()
-            if not self._end_to_end:
-                best, class_id = output[:, 4:].max(1, keepdim=True)
-                output = torch.cat([output[:, :4], best, class_id], 1).transpose(1, 2)
-            picture, place = (output[..., 4] > self._model.confidence).nonzero(as_tuple=True)
-            rows = torch.cat([picture[:, None], output[picture, place]], 1).cpu().numpy()
+            rows = self._candidates((output[0] if isinstance(output, (list, tuple)) else output).float()).cpu().numpy()
         self._boxes.submit(self._guarded, self._answer, images, found, rows)
+
+    def _candidates(self, output: Any) -> Any:
+        """(candidates, 7) on the device, in the pictures' order: picture in the batch, box, score, class."""
+        import torch
+
+        confidence = self._model.confidence
+        if self._end_to_end:  # (pictures, boxes, 6)
+            picture, place = (output[..., 4] > confidence).nonzero(as_tuple=True)
+            return torch.cat([picture[:, None], output[picture, place]], 1)
+        boxes, scores = output.transpose(1, 2).split([4, output.shape[1] - 4], 2)
+        if self._model.multi_label:
+            picture, place, class_id = (scores > confidence).nonzero(as_tuple=True)
+        else:
+            best, best_class = scores.max(2)
+            picture, place = (best > confidence).nonzero(as_tuple=True)
+            class_id = best_class[picture, place]
+        score = scores[picture, place, class_id]
+        return torch.cat([picture[:, None], boxes[picture, place], score[:, None], class_id[:, None]], 1)
 
     def _answer(
         self, images: Sequence[Prepared], found: Sequence[Future[Detections]], rows: npt.NDArray[np.float32]
     ) -> None:
-        """``rows``: (candidates, 7), picture in the batch, box, score, class; boxes as the network gives them."""
+        """Suppress, picture by picture; ``rows`` as ``_candidates`` gives them."""
         model = self._model
         first = np.searchsorted(rows[:, 0], np.arange(len(images) + 1))
         for number, (prepared, future) in enumerate(zip(images, found, strict=True)):

@@ -70,7 +70,7 @@ def onnx_file(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def detect(name: Path | str, photograph: Image) -> Detections:
-    detector = load_detector(resolve_model(str(name)), threads=1)
+    detector = load_detector(resolve_model(str(name), precision="f32"), threads=1)
     first, second = detector.detect([detector.prepare(photograph)] * 2)
     assert np.array_equal(first.xyxy, second.xyxy)  # a picture's boxes do not depend on its neighbours
     return first
@@ -81,6 +81,15 @@ def assert_same(found: Detections, reference: Detections) -> None:
     assert found.class_id.tolist() == reference.class_id.tolist()
     np.testing.assert_allclose(found.confidence, reference.confidence, atol=0.005)
     np.testing.assert_allclose(found.xyxy, reference.xyxy, atol=1.0)
+
+
+def assert_same_objects(found: Detections, expected: Detections) -> None:
+    """The clear objects, each within a few pixels: resampling moves the doubtful ones over the threshold."""
+    clear = expected.confidence > 0.5
+    assert clear.sum() > 3
+    for box, class_id in zip(expected.xyxy[clear], expected.class_id[clear], strict=True):
+        same = found.xyxy[found.class_id == class_id]
+        assert np.abs(same - box).max(axis=1).min() < 0.05 * (box[2:] - box[:2]).max() + 4
 
 
 def test_pytorch_weights_through_openvino_find_what_ultralytics_finds(
@@ -111,6 +120,47 @@ def test_confidence_is_part_of_the_identity(weights: Path, photograph: Image, re
     detector = load_detector(high)
     (found,) = detector.detect([detector.prepare(photograph)])
     assert len(found) == int((reference.confidence > 0.5).sum()) < len(reference)
+
+
+def test_what_changes_labels_changes_the_identity(weights: Path) -> None:
+    models = [
+        resolve_model(str(weights), precision="f32"),
+        resolve_model(str(weights), precision="bf16"),
+        resolve_model(str(weights), precision="f32", decode="scaled"),
+        resolve_model(str(weights), precision="f32", multi_label=True),
+        resolve_model(str(weights), precision="f32", device="cuda"),
+    ]
+    assert len({model.identity for model in models}) == len(models)
+    assert len({model.annotator["settings"] for model in models}) == len(models)
+
+
+def test_precision_is_the_fastest_that_helps(weights: Path, shared: Path) -> None:
+    assert resolve_model(str(weights)).precision == "bf16"
+    assert resolve_model(str(shared / "models" / "yolo11n_int8_openvino_model")).precision == "f32"
+    assert resolve_model(str(weights), device="cuda").precision == "f16"
+    with pytest.raises(CortexError, match=r"openvino computes in bf16 or f32"):
+        resolve_model("shipped", precision="f16")
+
+
+def test_a_box_may_have_several_classes(weights: Path, photograph: Image) -> None:
+    one, several = (
+        load_detector(resolve_model(str(weights), confidence=0.01, precision="f32", multi_label=multi))
+        for multi in (False, True)
+    )
+    best, every = one.detect([one.prepare(photograph)])[0], several.detect([several.prepare(photograph)])[0]
+    assert len({tuple(box) for box in best.xyxy}) == len(best)
+    assert len({tuple(box) for box in every.xyxy}) < len(every)
+
+
+def test_a_smaller_decode_gives_boxes_in_the_pictures_pixels(weights: Path, photograph: Image) -> None:
+    large = np.asarray(cv2.resize(photograph, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC), np.uint8)
+    detector = load_detector(resolve_model(str(weights), precision="f32"))
+    height, width = large.shape[:2]
+    small, full = detector.prepare(photograph, (width, height)), detector.prepare(large)
+    assert small.tensor.shape == full.tensor.shape
+    assert (small.scale, small.pad, small.size) == (full.scale, full.pad, full.size)
+    seen, expected = detector.detect([small, full])
+    assert_same_objects(seen, expected)
 
 
 def test_boxes_are_whole_pixels_inside_the_picture() -> None:
