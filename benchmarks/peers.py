@@ -24,15 +24,15 @@ OURS: Final = "cortex label"
 IMPOLITE: Final = {"allow_private_hosts": "127.0.0.*", "host_connections": 16, "host_delay": 0}
 
 
-def contenders() -> list[Contender]:
+def contenders(decode: str) -> list[Contender]:
     """With the settings that suited each best, see ``--tune``."""
-    daft = {"workers": 1, "threads": cores(), "processes": False, "batch": 16, "connections": 32}
+    daft = {"workers": 1, "threads": cores(), "processes": True, "batch": 16, "connections": 32}
     ray = {"workers": 1, "threads": cores(), "batch": 16, "connections": 16, "block": 64, "fused": True}
     return [
         Contender("plain loop", "loop", share=0.25),
         Contender("Daft", "daft_udf", daft, "daft"),
         Contender("Ray Data", "ray_data", ray, "ray"),
-        Contender(OURS, "cortex", IMPOLITE),
+        Contender(OURS, "cortex", {**IMPOLITE, "decode": decode}),
     ]
 
 
@@ -56,11 +56,12 @@ def main() -> None:
     race.add_options(parser, 480)
     parser.add_argument("--model", default="shipped", help="OpenVINO folder, .onnx or .pt: of all but the plain loop")
     parser.add_argument("--weights", help="the .pt of the plain loop, of the same network; without it, no plain loop")
+    parser.add_argument("--decode", choices=["full", "scaled"], default="full", help="of all but the plain loop")
     parser.add_argument("--tune", type=int, metavar="BATCH", help="try settings of the peers with such batches")
     options = parser.parse_args()
-    model = resolve_model(options.model)
+    model = resolve_model(options.model, decode=options.decode)
     err.print(f"{model.describe()}, {cores()} cores")
-    chosen = variations(options.tune) if options.tune else contenders()
+    chosen = variations(options.tune) if options.tune else contenders(options.decode)
     chosen = [one for one in chosen if one.module != "loop" or options.weights]
     contest = Race(chosen, pictures.from_options(options), options, hosts=HOSTS)
     contest.run(model, options.weights)
