@@ -181,7 +181,8 @@ def main() -> None:
         scores = [(name, score(engine_rows(bodies, one), labels, one.names)) for name, one in cases]
         results += [(name, one, scores[0][1]) for name, one in scores]
     if options.warehouse:
-        results.append(("the warehouse's rows", *[score(*warehouse_rows(options.warehouse, labels))] * 2))
+        own = score(*warehouse_rows(options.warehouse, labels))
+        results.append(("the warehouse's rows", own, results[0][2] if results else own))
     if options.json:
         out.print_json(json.dumps({name: [result.map, result.map50] for name, result, _ in results}))
         return

@@ -1,0 +1,39 @@
+"""The rows that the engine writes are as good as Ultralytics' own validation says the weights are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.accuracy import FLOOR, engine_rows, score, truths, ultralytics_score
+from benchmarks.common.pictures import load
+from cortex_spark.detect import resolve_model
+
+
+def test_map_of_the_rows_is_that_of_ultralytics_validation(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    photos, weights = shared / "photos", shared / "models" / "yolo11n-recon.pt"
+    bodies = load(photos / "images" / "val")
+    labels = truths(photos, bodies)
+    assert len(labels) == 96
+    exact = resolve_model(str(weights), confidence=FLOOR, precision="f32", multi_label=True)
+    ours = score(engine_rows(bodies, exact), labels, exact.names)
+    theirs = ultralytics_score(weights, photos, exact.imgsz[0])
+    assert ours.map == pytest.approx(theirs.map, abs=0.003)
+    assert ours.map50 == pytest.approx(theirs.map50, abs=0.003)
+
+
+def test_score_knows_right_from_wrong() -> None:
+    labels = {"a": np.array([[1, 0.5, 0.5, 0.5, 0.5]])}
+    right = {"x1": 25, "y1": 50, "x2": 75, "y2": 150, "classname": "dog", "confidence": 0.9}
+    row = {"hash": "a", "width": 100, "height": 200}
+    names = ["cat", "dog"]
+    assert score([{**row, "object_analysis": [[right]]}], labels, names).map > 0.99
+    assert score([{**row, "object_analysis": [[{**right, "classname": "cat"}]]}], labels, names).map == 0
+    assert score([{**row, "object_analysis": [[{**right, "x1": 30, "x2": 80}]]}], labels, names).map50 > 0.99
+    assert score([{**row, "object_analysis": [[{**right, "x1": 30, "x2": 80}]]}], labels, names).map < 0.9
+    assert score([], labels, names).map == 0
