@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pyspark.sql import SparkSession
 
-from cortex_spark.demo.server import Address, Answer, Server
+from cortex_spark.demo.server import Address, Answer, Request, Server
 from cortex_spark.schema import IMAGE_URLS
 from cortex_spark.sources.urls import URL_RULE, image_id
 from cortex_spark.table import Warehouse
@@ -40,3 +40,8 @@ def discover(spark: SparkSession, warehouse: Warehouse, found: Sequence[str]) ->
         for url in found
     ]
     return warehouse.insert_new(spark.createDataFrame(rows, IMAGE_URLS), "image_urls")
+
+
+def asked(server: Server) -> list[Request]:
+    """What ``server`` was asked for beside robots.txt."""
+    return [request for request in server.requests() if request.path != "/robots.txt"]

@@ -82,8 +82,8 @@ def worker_inside_the_engine(cluster: Cluster, job: Node, server: Server) -> Nod
 
 
 def asked(server: Server) -> Counter[str]:
-    """How often each address was asked for; two URLs may lead to one address."""
-    return Counter(line.host + line.path for line in server.requests())
+    """How often each picture's address was asked for; two URLs may lead to one address."""
+    return Counter(line.host + line.path for line in server.requests() if line.path != "/robots.txt")
 
 
 def tables(spark: SparkSession, warehouse: str) -> dict[str, list[str]]:

@@ -25,7 +25,7 @@ from cortex_spark.detect import resolve_model
 from cortex_spark.engine.label import LabelJob
 from cortex_spark.engine.pipeline import EngineConfig
 from cortex_spark.table import Warehouse
-from tests.web import JPEG, discover, photographs, urls
+from tests.web import JPEG, asked, discover, photographs, urls
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1500)]
 
@@ -130,7 +130,9 @@ def _complete(path: Path) -> bool:
 def contents(tables: Warehouse) -> dict[str, list[dict[str, Any]]]:
     """The tables but for times and run ids."""
     samples = tables.read("samples").drop("landed_at")
-    attempts = tables.read("attempts").drop("run", "batch", "task", "attempted_at", "retry_at", "seconds", "final_url")
+    attempts = tables.read("attempts").drop(
+        "run", "batch", "task", "attempted_at", "retry_at", "seconds", "final_url", "host_state"
+    )
     return {
         name: [row.asDict(recursive=True) for row in rows.orderBy("_id").collect()]
         for name, rows in (("samples", samples), ("attempts", attempts))
@@ -162,9 +164,9 @@ def test_killed_anywhere_the_same_table_comes_out(
         """Start the command and kill it at ``point``; whether that point was met."""
         nonlocal kills
         attempts, samples = Watch(root / "attempts"), Watch(root / "samples")
-        asked = len(web.requests())
+        before = len(asked(web))
         points: dict[str, Callable[[], bool]] = {
-            "download": lambda: len(web.requests()) >= asked + 2,
+            "download": lambda: len(asked(web)) >= before + 2,
             "attempts written": lambda: len(attempts.written()) >= 2 and not attempts.commits(),
             "attempts committed": lambda: bool(attempts.commits()),
             "samples written": lambda: bool(samples.written()),
@@ -200,7 +202,36 @@ def test_killed_anywhere_the_same_table_comes_out(
     most = max(len(web.requests(host, path)) for host, path in answers)
     assert most <= 1 + kills
     # Far less, in fact: what was finished when a worker died is read from its journal.
-    assert len(web.requests()) <= len(found) + 8 * kills
+    assert len(asked(web)) <= len(found) + 8 * kills
+
+
+def test_terminated_it_stops_cleanly_and_goes_on_later(
+    spark: SparkSession,
+    tmp_path: Path,
+    web: Server,
+    answers: dict[Address, Answer],
+    shared: Path,
+    environment: dict[str, str],
+) -> None:
+    tables = Warehouse(spark, str(tmp_path / "warehouse"))
+    discover(spark, tables, urls(web, answers))
+    arguments = ["label", "--warehouse", tables.root, "--model", str(shared.joinpath(*_MODEL)), "--batch", "20"]
+    job = Job(arguments, environment)
+    while not asked(web):
+        assert job.process.poll() is None, job.process.communicate()[0]
+        time.sleep(0.05)
+    family = psutil.Process(job.process.pid).children(recursive=True)
+    job.process.terminate()
+    output, _ = job.process.communicate(timeout=60)
+    assert job.process.returncode == 128 + signal.SIGTERM, output
+    assert "terminated; the same command goes on where it stopped" in output
+    assert "Traceback" not in output
+    _, left = psutil.wait_procs(family, timeout=30)
+    assert left == []  # neither the JVM nor a worker outlives the command
+    Job(arguments, environment).finish()
+    assert tables.read("samples").count() == 60
+    # What was finished is not asked for again; what was under way is, once.
+    assert {len(web.requests(host, path)) for host, path in answers} <= {1, 2}
 
 
 def test_processes_side_by_side_double_nothing(
@@ -230,4 +261,4 @@ def test_processes_side_by_side_double_nothing(
         assert rows.count() == rows.select("_id").distinct().count() == len(found), table
     samples = tables.read("samples")
     assert samples.count() == samples.select("_id").distinct().count() == 60
-    assert len(web.requests()) == len(found)
+    assert len(asked(web)) == len(found)

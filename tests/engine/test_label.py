@@ -25,7 +25,7 @@ from cortex_spark.sources import store
 from cortex_spark.sources.urls import image_id
 from cortex_spark.table import Warehouse
 from tests.engine.planted import PlantedDecoder
-from tests.web import JPEG, discover, photographs, urls
+from tests.web import JPEG, asked, discover, photographs, urls
 
 SETTINGS = Settings(allow_private_hosts=("*.localhost",), decode_timeout=3.0)
 
@@ -76,11 +76,11 @@ def test_urls_in_are_outcomes_and_waiting(tables: Warehouse, web: Server, shared
     assert second.urls == 5
     assert first.outcomes + second.outcomes == {"ok": 9, "http_503": 1, "not_an_image": 1, "http_404": 1}
     assert (second.final, second.waiting) == ({"ok": 9, "not_an_image": 1, "http_404": 1}, 1)
-    assert len(web.requests()) == 11  # each once; the private picture is on no server
+    assert len(asked(web)) == 11  # each once; the private picture is on no server
 
     third = job(tables, model).run()
     assert third.urls == 0  # the busy server is left alone until its time
-    assert len(web.requests()) == 11
+    assert len(asked(web)) == 11
     again = job(tables, model).run(retry=True)
     assert (again.urls, again.outcomes) == (1, {"http_503": 1})
 
@@ -167,7 +167,7 @@ def test_two_jobs_at_once_double_nothing(tables: Warehouse, web: Server, shared:
     assert sum(report.urls for report in reports) + last.urls == 12
     for table in ("image_urls", "samples", "attempts", "plans"):
         assert len(ids(tables, table)) == len(set(ids(tables, table))) == 12, table
-    assert len(web.requests()) == 12
+    assert len(asked(web)) == 12
 
 
 def test_a_run_of_a_dead_process_is_finished(tables: Warehouse, web: Server, shared: Path, model: Model) -> None:
@@ -196,7 +196,7 @@ def test_a_run_of_a_dead_process_is_finished(tables: Warehouse, web: Server, sha
     assert len(report.runs) == 1
     assert report.urls == 6 - attempted
     assert tables.read("samples").count() == 6
-    assert len(web.requests()) == 6
+    assert len(asked(web)) == 6
 
 
 def test_an_interrupted_job_of_this_process_is_gone_on_with(

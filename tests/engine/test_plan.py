@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +14,7 @@ from cortex_spark.engine.plan import LANES, Batching, in_batches
 from cortex_spark.schema import IMAGE_URLS, PLANS
 
 
-def _wanted(spark: SparkSession, hosts: list[str | None], delays: dict[str, float] | None = None) -> DataFrame:
+def _wanted(spark: SparkSession, hosts: Sequence[str | None], delays: dict[str, float] | None = None) -> DataFrame:
     rows: list[tuple[Any, ...]] = [
         (f"{n:032x}", f"http://{host}/{n}", host, "public", "list", None, None, None, datetime(2026, 1, 1), [], 1)
         for n, host in enumerate(hosts)
@@ -69,7 +70,7 @@ def test_batches_tasks_and_caps(spark: SparkSession) -> None:
 
 
 def test_a_slow_host_gets_few_urls_into_a_batch(spark: SparkSession) -> None:
-    hosts: list[str | None] = ["slow"] * 20 + ["usual"] * 20
+    hosts = ["slow"] * 20 + ["usual"] * 20
     batching = Batching(tasks=1, batch_urls=1000, host_urls=12, host_delay=0.5)
     planned = in_batches(_wanted(spark, hosts, {"slow": 2.0, "usual": 0.1}), batching, "r", len(hosts)).collect()
     most = {host: max(Counter(row["batch"] for row in planned if row["host"] == host).values()) for host in set(hosts)}
