@@ -21,7 +21,7 @@ def cortex(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
     )
 
 
-@pytest.mark.parametrize("command", ["extract", "ingest", "label", "query", "export", "demo"])
+@pytest.mark.parametrize("command", ["extract", "ingest", "label", "query", "export", "stats", "forget", "demo"])
 def test_every_command_has_help(command: str) -> None:
     asked = cortex(command, "--help")
     assert asked.returncode == 0

@@ -12,6 +12,11 @@ from cortex_spark.console import err, out
 from cortex_spark.errors import CortexError
 
 
+def is_terminal() -> bool:
+    """Whether somebody is there to answer."""
+    return sys.stdin.isatty()
+
+
 def forget(
     url: Annotated[
         list[str] | None, typer.Option(metavar="URL", help="A picture by its address, or where a redirect leads to.")
@@ -53,7 +58,7 @@ def forget(
 
     asked = entries(urls=url or (), hosts=host or (), hashes=hash_ or (), pages=page or ())
     ask = bool(asked) and not yes
-    if ask and not dry_run and not sys.stdin.isatty():
+    if ask and not dry_run and not is_terminal():
         raise CortexError("nobody is there to ask: --yes removes without asking, --dry-run says what would go")
     with err.status("starting Spark") as status:
         tables = Warehouse(spark_session("cortex forget"), warehouse)

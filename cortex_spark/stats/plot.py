@@ -56,8 +56,11 @@ def plot(report: StatsReport, path: str) -> None:
         figure = Figure(figsize=(10, 4.2 + 0.26 * rows), dpi=120, layout="constrained")
         grid = figure.add_gridspec(2, 2, height_ratios=(3.0, 0.8 + 0.26 * rows))
         _over_time(figure.add_subplot(grid[0, :]), report)
-        _outcomes(figure.add_subplot(grid[1, 0]), report)
-        _hosts(figure.add_subplot(grid[1, 1]), report)
+        left, right = (figure.add_subplot(grid[1, number]) for number in (0, 1))
+        _outcomes(left, report)
+        _hosts(right, report)
+        for axes in (left, right):
+            axes.set_ylim(rows - 0.4, -0.6)  # bars of one thickness, the first on top
         try:
             figure.savefig(path)
         except OSError as error:
@@ -78,6 +81,7 @@ def _over_time(axes: Axes, report: StatsReport) -> None:
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     axes.set_ylabel("URLs per second")
+    axes.set_ylim(0, 1.05 * max(each + more for each, more in zip(ok, other, strict=True)))
     _grid(axes, "y")
     axes.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2)
     facts = f"{report.attempts:,} attempts, {amount(report.bytes)}, {span(report.seconds)}"
@@ -114,7 +118,6 @@ def _title(what: str, shown: int, total: int) -> str:
 
 
 def _finish(axes: Axes, title: str, most: int) -> None:
-    axes.invert_yaxis()
     axes.set_xlim(0, most * 1.4)  # room for what stands beside the longest bar
     axes.xaxis.set_visible(False)
     axes.spines["bottom"].set_visible(False)

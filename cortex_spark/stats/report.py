@@ -34,12 +34,21 @@ class Outcome:
 
     attempts: int
     bytes: int
-    seconds: float  # of all of them, each from its first request to its end; 0: not measured
+    timed: int  # attempts that took a measured time
+    seconds: float  # of these together
 
     @property
-    def mean_seconds(self) -> float:
-        """Seconds of one."""
-        return self.seconds / self.attempts if self.attempts else 0.0
+    def mean_seconds(self) -> float | None:
+        """Seconds of one attempt, from its first request to its end; None: of none it is known."""
+        return self.seconds / self.timed if self.timed else None
+
+    def __add__(self, other: Outcome) -> Outcome:
+        return Outcome(
+            self.attempts + other.attempts,
+            self.bytes + other.bytes,
+            self.timed + other.timed,
+            self.seconds + other.seconds,
+        )
 
 
 @dataclass(frozen=True)
@@ -125,7 +134,7 @@ class StatsReport:
                 name: {
                     "attempts": outcome.attempts,
                     "share": round(outcome.attempts / self.attempts, 6),
-                    "mean_seconds": round(outcome.mean_seconds, 3),
+                    "mean_seconds": None if outcome.mean_seconds is None else round(outcome.mean_seconds, 3),
                     "bytes": outcome.bytes,
                 }
                 for name, outcome in self.outcomes.items()
@@ -193,6 +202,7 @@ def _over_time(attempts: DataFrame, number: Column, width: int) -> tuple[dict[st
         .agg(
             F.count("*").alias("attempts"),
             F.coalesce(F.sum("bytes"), F.lit(0)).alias("bytes"),
+            F.count("seconds").alias("timed"),
             F.coalesce(F.sum("seconds"), F.lit(0.0)).alias("seconds"),
         )
         .collect()
@@ -201,10 +211,8 @@ def _over_time(attempts: DataFrame, number: Column, width: int) -> tuple[dict[st
     outcomes: dict[str, Outcome] = {}
     for row in rows:
         counted[row["number"]][row["outcome"]] += row["attempts"]
-        so_far = outcomes.get(row["outcome"], Outcome(0, 0, 0.0))
-        outcomes[row["outcome"]] = Outcome(
-            so_far.attempts + row["attempts"], so_far.bytes + row["bytes"], so_far.seconds + row["seconds"]
-        )
+        more = Outcome(row["attempts"], row["bytes"], row["timed"], row["seconds"])
+        outcomes[row["outcome"]] = outcomes.get(row["outcome"], Outcome(0, 0, 0, 0.0)) + more
     ordered = dict(sorted(outcomes.items(), key=lambda item: (-item[1].attempts, item[0])))
     numbers = range(min(counted), max(counted) + 1)
     return ordered, [Bin(datetime.fromtimestamp(each * width, UTC), counted[each]) for each in numbers]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Final
 
 from rich import box
@@ -15,6 +16,7 @@ from cortex_spark.stats.report import Bin, Host, StatsReport
 
 _BAR: Final = 40  # characters of the longest
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
+_STATUSES: Final = {str(status.value): status.phrase for status in HTTPStatus}
 _OK, _OTHER = "green", "bright_black"
 
 
@@ -44,7 +46,7 @@ def span(seconds: float) -> str:
     """A time span in words.
 
     >>> span(0.5), span(95), span(7300), span(3 * 86400)
-    ('0.5 s', '1 min 35 s', '2 h 2 min', '3 d')
+    ('0.5 s', '1 min 35 s', '2 h 1 min', '3 d')
     """
     if seconds < 60:
         return f"{seconds:.3g} s"
@@ -55,6 +57,27 @@ def span(seconds: float) -> str:
         if count:
             parts.append(f"{count} {unit}")
     return " ".join(parts[:2])
+
+
+def rate(per_second: float) -> str:
+    """Three digits of it.
+
+    >>> rate(0.16667), rate(61.72), rate(1234.5)
+    ('0.167', '61.7', '1,234')
+    """
+    return f"{per_second:.3g}" if per_second < 1000 else f"{per_second:,.0f}"
+
+
+def meaning(outcome: str) -> str:
+    """What an outcome's name means.
+
+    >>> meaning("http_404"), meaning("http_799")
+    ('Not Found', '')
+    """
+    number = outcome.removeprefix("http_")
+    if number != outcome and number in _STATUSES:
+        return _STATUSES[number]
+    return (PASSING | FINAL).get(outcome, "")
 
 
 def label(report: StatsReport, each: Bin) -> str:
@@ -75,32 +98,35 @@ def _urls_line(report: StatsReport) -> list[Text]:
 
 def _summary(report: StatsReport) -> str:
     ok = report.outcomes[OK].attempts if OK in report.outcomes else 0
-    rate = f", {ok / report.seconds:,.1f} pictures/s" if report.seconds >= 1 else ""
+    per_second = f", {rate(ok / report.seconds)} pictures/s" if ok and report.seconds >= 1 else ""
     when = f"{report.first:%Y-%m-%d %H:%M:%S} to {report.last:%Y-%m-%d %H:%M:%S} UTC" if report.first else ""
-    return (
-        f"{report.attempts:,} attempts, {ok:,} pictures, {amount(report.bytes)} in {span(report.seconds)}{rate}\n{when}"
+    counts = f"{report.attempts:,} attempts, {ok:,} pictures, {amount(report.bytes)}"
+    return f"{counts} in {span(report.seconds)}{per_second}\n{when}"
+
+
+def _table(title: str, name: str, *numbers: str, last: str, style: str) -> Table:
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False
     )
-
-
-def _table(title: str, *columns: str, left: int = 1) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, name in enumerate(columns):
-        # Only the first gives way where the terminal is narrow: of a long name the beginning says enough.
-        table.add_column(name, justify="left" if number < left else "right", no_wrap=True, overflow="ellipsis")
+    # Where the terminal is narrow the words give way: rich does not narrow what must not wrap before them.
+    table.add_column(name, overflow="ellipsis", max_width=40)
+    for number in numbers:
+        table.add_column(number, justify="right", no_wrap=True)
+    table.add_column(last, style=style)
     return table
 
 
 def _outcomes(report: StatsReport) -> Table:
-    table = _table("outcomes", "outcome", "attempts", "share", "mean time", "bytes")
-    table.add_column("what it means", overflow="ellipsis", no_wrap=True, style="bright_black", ratio=1)
+    numbers = ("attempts", "share", "mean time", "bytes")
+    table = _table("outcomes", "outcome", *numbers, last="what it means", style="bright_black")
     for name, outcome in report.outcomes.items():
         table.add_row(
             Text(name, style=_OK if name == OK else "yellow" if name in PASSING else ""),
             f"{outcome.attempts:,}",
             f"{outcome.attempts / report.attempts:.1%}",
-            f"{outcome.mean_seconds:.2f} s" if outcome.seconds else "",
+            "" if outcome.mean_seconds is None else f"{outcome.mean_seconds:.2f} s",
             amount(outcome.bytes) if outcome.bytes else "",
-            (PASSING | FINAL).get(name, ""),
+            meaning(name),
         )
     return table
 
@@ -108,8 +134,7 @@ def _outcomes(report: StatsReport) -> Table:
 def _hosts(report: StatsReport) -> Table:
     shown = f"the first {len(report.hosts)} of {report.hosts_total:,}"
     title = f"hosts ({shown})" if report.hosts_total > len(report.hosts) else "hosts"
-    table = _table(title, "host", "attempts", "ok", "not ok", "bytes", "median")
-    table.add_column("state", no_wrap=True, overflow="ellipsis", style="yellow")
+    table = _table(title, "host", "attempts", "ok", "not ok", "bytes", "median", last="state", style="yellow")
     for host in report.hosts:
         table.add_row(
             host.name or "(the warehouse's store)",
@@ -153,8 +178,8 @@ def _over_time(report: StatsReport) -> Table:
         table.add_row(
             label(report, each),
             bar(each.ok / most, each.other / most),
-            f"{each.ok / report.bin_seconds:,.1f} ok",
-            f"{each.other / report.bin_seconds:,.1f} other" if each.other else "",
+            f"{rate(each.ok / report.bin_seconds)} ok" if each.ok else "",
+            f"{rate(each.other / report.bin_seconds)} other" if each.other else "",
         )
     return table
 
