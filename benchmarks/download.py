@@ -20,14 +20,14 @@ from rich.table import Table
 from benchmarks.common import pictures, race
 from benchmarks.common.race import Contender, Race, median
 from benchmarks.common.usage import cores
-from benchmarks.peers import HOSTS, IMPOLITE
+from benchmarks.peers import HOSTS, IMPOLITE, whole_job
 from cortex_spark.console import err, out
 
 _DECODES: Final = ("full", "scaled")
 _IMG2DATASET: Final = {"threads": 32, "reencode": True, "format": "dummy", "shards": 1}
 
 
-def contenders(distinct: int) -> list[Contender]:
+def contenders(distinct: int, count: int) -> list[Contender]:
     found = [
         Contender("img2dataset", "img2dataset_fetch", _IMG2DATASET, "img2dataset"),
         Contender("img2dataset, bytes only", "img2dataset_fetch", _IMG2DATASET | {"reencode": False}, "img2dataset"),
@@ -37,7 +37,7 @@ def contenders(distinct: int) -> list[Contender]:
         found += [
             Contender(f"floor, {decode}", "floor_loop", {"decode": decode, "distinct": distinct}),
             Contender(f"engine, {decode}", "engine", settings),
-            Contender(f"cortex label, {decode}", "cortex", settings),
+            Contender(f"cortex label, {decode}", "cortex", whole_job(decode, count)),
         ]
     return found
 
@@ -84,7 +84,7 @@ def main() -> None:
     options = parser.parse_args()
     bodies = pictures.from_options(options)
     err.print(f"{len(bodies)} pictures, {sum(map(len, bodies)) / len(bodies) / 1000:.0f} KB each, {cores()} cores")
-    chosen = variations() if options.tune else contenders(len(bodies))
+    chosen = variations() if options.tune else contenders(len(bodies), options.count)
     contest = Race(chosen, bodies, options, hosts=HOSTS)
     contest.run()
     out.print(race.medians(contest.runs, "engine, scaled"))

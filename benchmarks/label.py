@@ -17,7 +17,7 @@ from rich.table import Table
 from benchmarks.common import pictures, race
 from benchmarks.common.race import Contender, Race, median
 from benchmarks.common.usage import cores
-from benchmarks.peers import HOSTS, IMPOLITE, OURS
+from benchmarks.peers import HOSTS, OURS, whole_job
 from cortex_spark.console import err, out
 from cortex_spark.detect import resolve_model
 
@@ -40,7 +40,7 @@ def main() -> None:
     contest = Race(
         [
             Contender(_FLOOR, "floor_labels", floor),
-            Contender(OURS, "cortex", {**IMPOLITE, "decode": options.decode}),
+            Contender(OURS, "cortex", whole_job(options.decode, options.count)),
         ],
         bodies,
         options,
