@@ -193,9 +193,8 @@ class LabelJob:
         warehouse = self._warehouse
         display.phase("planning")
         for _ in range(_PLAN_TRIES):
-            version = warehouse.version(
-                "plans"
-            )  # what is planned after this is not in our claims, and makes our commit fail
+            # What is planned after this is not in our claims, and makes our commit fail.
+            version = warehouse.version("plans")
             others = [run for run in self._runs.open() if run.alive]
             states = url_states(warehouse, self._by, retry=retry, revisit=revisit)
             self._canaries = self._canaries or self._answering_hosts()  # another job may have visited some meanwhile
@@ -249,6 +248,7 @@ class LabelJob:
         self._report.runs.append(run.run)
         started = time.monotonic()
         total: Counter[str] = Counter()
+        self._stopping.clear()
 
         def lane(batches: Sequence[Row]) -> None:
             context = self._warehouse.spark.sparkContext
