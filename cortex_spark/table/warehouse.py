@@ -48,8 +48,9 @@ _CONFLICTS: Final = (
     delta_exceptions.ProtocolChangedException,
 )
 
-#: The same of a table that another process is about to make: its folder is there, its first commit is not.
-_HALF_MADE: Final = "DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION"
+#: The same of a table that another process is about to make: its folder is there, its first commit is not. To who
+#: makes it, and to who finds it.
+_HALF_MADE: Final = ("DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION", "DELTA_TABLE_NOT_FOUND")
 
 #: What Spark says of a file that is gone; an error of Java's says it somewhere in its causes.
 _GONE: Final = "FAILED_READ_FILE.FILE_NOT_EXIST"
@@ -74,6 +75,7 @@ class Warehouse:
         self.spark = spark
         # Delta takes a relative path for the name of a table.
         self.root = root.rstrip("/") if ":" in root else str(Path(root).absolute())
+        self._found: set[str] = set()
 
     def path(self, table: str) -> str:
         """The folder of ``table``."""
@@ -85,8 +87,9 @@ class Warehouse:
 
     def delta(self, table: str) -> DeltaTable:
         """The Delta table, made empty if it is not there yet."""
-        if not self.has(table):
-            self._retried(lambda: self._create(table))
+        if table not in self._found:
+            self._retried(lambda: self._find(table))
+            self._found.add(table)
         return DeltaTable.forPath(self.spark, self.path(table))
 
     def read(self, table: str, version: int | None = None) -> DataFrame:
@@ -137,6 +140,12 @@ class Warehouse:
         assert counts is not None  # Delta answers with one row
         return counts
 
+    def _find(self, table: str) -> None:
+        if self.has(table):
+            self.spark.read.format("delta").load(self.path(table))  # raises where there is a folder and no commit
+        else:
+            self._create(table)
+
     def _create(self, table: str) -> None:
         (
             DeltaTable.createIfNotExists(self.spark)
@@ -153,7 +162,7 @@ class Warehouse:
             try:
                 return commit()
             except (*_CONFLICTS, AnalysisException, Py4JJavaError) as error:
-                if isinstance(error, AnalysisException) and error.getCondition() != _HALF_MADE:
+                if isinstance(error, AnalysisException) and error.getCondition() not in _HALF_MADE:
                     raise
                 if isinstance(error, Py4JJavaError) and (attempt == _MAX_READS or not is_gone(error)):
                     raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from pathlib import Path
 
@@ -39,6 +40,18 @@ def test_insert_new_races_for_a_table_that_is_not_there(tables: Warehouse) -> No
     assert sum(added) == 8
     rows = tables.read("image_urls")
     assert rows.count() == rows.select("_id").distinct().count() == 8
+
+
+def test_a_table_that_another_process_is_making_is_waited_for(tables: Warehouse, tmp_path: Path) -> None:
+    elsewhere = Warehouse(tables.spark, str(tmp_path / "elsewhere"))
+    elsewhere.delta("runs")
+    (commit,) = Path(elsewhere.path("runs"), "_delta_log").glob("*.json")
+    log = Path(tables.path("runs"), "_delta_log")
+    log.mkdir(parents=True)
+    committed = threading.Timer(1.5, shutil.copyfile, (commit, log / commit.name))
+    committed.start()
+    assert tables.read("runs").count() == 0
+    committed.join()
 
 
 def test_append_once_has_one_effect(tables: Warehouse) -> None:
