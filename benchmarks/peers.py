@@ -20,13 +20,13 @@ from cortex_spark.detect import resolve_model
 
 HOSTS: Final = 8
 OURS: Final = "cortex label"
-BATCHES: Final = 6
+BATCHES: Final = 2
 #: No waiting between requests to a host: these hosts are ours.
 IMPOLITE: Final = {"allow_private_hosts": "127.0.0.*", "host_connections": 16, "host_delay": 0}
 
 
 def whole_job(decode: str, count: int) -> dict[str, object]:
-    """Settings of ``cortex label`` for ``count`` pictures: several batches, since two are at work at once."""
+    """Settings of ``cortex label`` for ``count`` pictures: two batches, since so many are at work at once."""
     return {**IMPOLITE, "decode": decode, "batch": max(count // BATCHES, 1)}
 
 
