@@ -51,7 +51,8 @@ class EngineConfig:
     settings: Settings
     root: str  # the warehouse, for pictures that are kept in its store
     device: str = "cpu"
-    detector_threads: int = 1
+    #: Two batches share the slots, so that a task has two cores where the other's waits for its last hosts.
+    detector_threads: int = 2
     decode_threads: int = 2
     task_seconds: float = 600.0  # what has not begun by then is deferred
     #: Bytes to a measured picture; tests plant decoders that crash or hang.
