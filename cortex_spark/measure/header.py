@@ -54,9 +54,9 @@ class Header:
     """What a picture declares of itself."""
 
     format: str
-    width: int  # pixels as they are stored, before EXIF rotation
+    width: int  # pixels as they are decoded, before they are turned by ``orientation``
     height: int
-    orientation: int  # of EXIF: 1 upright, 2 to 8 turned or mirrored
+    orientation: int  # of EXIF: 1 upright, 2 to 8 turned or mirrored; 1 for what its decoder turns by itself
     transparent: bool  # has an alpha channel or a transparent colour
 
 
@@ -83,12 +83,20 @@ def read_header(body: bytes, max_pixels: int) -> Header:
     for name, beginning in _UNSUPPORTED.items():
         if beginning.match(body):
             raise BadPictureError("unsupported_format", f"{name} is not accepted")
+    if any(_begins_as(kind, body) for kind in FORMATS):
+        raise BadPictureError("decode_error", "header: it begins as a picture, and is damaged")
     raise BadPictureError("not_an_image", f"begins with {body[:12]!r}")
 
 
+def _begins_as(kind: str, body: bytes) -> bool:
+    Image.init()
+    accepts = Image.OPEN[kind][1] if kind in Image.OPEN else None
+    return accepts is not None and accepts(body[:16]) is True
+
+
 def _orientation(picture: Image.Image, body: bytes) -> int:
-    if picture.format == "PNG" and not _PNG_ORIENTATION.search(body):
-        return 1
+    if picture.format == "TIFF" or (picture.format == "PNG" and not _PNG_ORIENTATION.search(body)):
+        return 1  # both decoders turn TIFFs themselves
     try:
         orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
     except Exception:  # damaged EXIF says nothing, and says it with any exception

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import struct
 import zlib
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from cortex_spark.measure import BadPictureError, Picture, measure
-from cortex_spark.measure.picture import histogram
+from cortex_spark.measure import BadPictureError, measure
+from cortex_spark.measure.picture import histogram, scaled_to
 
 _PIXELS = 10**8
 
@@ -73,30 +71,22 @@ def test_no_picture_is_a_named_reason(body: bytes) -> None:
     assert caught.value.outcome in ("not_an_image", "decode_error")
 
 
-def measured_or_refused(body: bytes) -> Picture | None:
-    """The picture, or None for a named reason; anything else is raised."""
-    try:
-        return measure(body, max_pixels=_PIXELS)
-    except BadPictureError as bad:
-        if bad.outcome not in ("not_an_image", "unsupported_format", "decode_error", "too_many_pixels"):
-            raise
-        return None
+@pytest.mark.parametrize(("side", "factor"), [(20, 1), (200, 1), (399, 1), (400, 2), (799, 2), (800, 4), (3200, 8)])
+def test_a_decode_to_fit_keeps_what_the_letterbox_needs(side: int, factor: int) -> None:
+    ok, encoded = cv2.imencode(".jpg", np.zeros((side // 2, side, 3), np.uint8))
+    assert ok
+    picture = measure(encoded.tobytes(), max_pixels=_PIXELS, fit=(200, 200))
+    assert (picture.width, picture.height) == (side, side // 2)
+    assert picture.image.shape[1] == -(-side // factor)
+    assert picture.image.shape[1] >= min(side, 200)
 
 
-def test_odd_files_are_measured_or_end_in_a_named_reason(shared: Path) -> None:
-    odd = shared / "odd_images"
-    with (odd / "manifest.csv").open() as manifest:
-        rows = list(csv.DictReader(manifest))
-    assert len(rows) > 100
-    measured = 0
-    for row in rows:
-        body = (odd / next(iter(row.values()))).read_bytes()
-        picture = measured_or_refused(body)
-        if picture is None:
-            continue
-        measured += 1
-        assert picture.image.shape == (picture.height, picture.width, 3), row
-        assert picture.image.dtype == np.uint8, row
-        assert [sum(channel) for channel in picture.histogram] == [picture.width * picture.height] * 3, row
-    # Most of these files are odd, not broken.
-    assert measured > len(rows) / 2
+def test_counts_in_proportion_keep_their_sum() -> None:
+    counts = np.array([[1, 1, 1], [3, 0, 0]])
+    assert scaled_to(counts, 10).tolist() == [[4, 3, 3], [10, 0, 0]]
+    assert scaled_to(counts, 3).tolist() == counts.tolist()
+
+
+def test_large_pictures_are_counted_exactly() -> None:
+    image = np.zeros((4099, 4101, 3), np.uint8)  # more pixels than a float32 counts
+    assert histogram(image)[:, 0].tolist() == [4099 * 4101] * 3
