@@ -16,7 +16,7 @@ from PIL import Image
 from pyspark.sql import SparkSession
 
 from cortex_spark.errors import CortexError
-from cortex_spark.measure.picture import FORMATS
+from cortex_spark.measure import FORMATS
 from cortex_spark.sources import store
 from cortex_spark.sources.ingest import PICTURE_FORMATS, checked_source, ingest_files, ingest_urls
 from cortex_spark.sources.lists import read_list
