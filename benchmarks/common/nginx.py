@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -53,6 +54,8 @@ class Nginx:
         self.hosts: Final = tuple(f"127.0.0.{number}" for number in range(1, hosts + 1))
 
     def __enter__(self) -> Self:
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # ended by a time limit, the server ends, too
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
         # Debian keeps it where only root looks.
         program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
         if program is None:
