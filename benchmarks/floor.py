@@ -162,6 +162,7 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", choices=["auto", "f32", "bf16", "f16"])
     parser.add_argument("--no-detector", action="store_true", help="hash, decode and measure only")
     parser.add_argument("--decode", action="append", choices=["full", "scaled"], help="default: both")
+    parser.add_argument("--arrangement", type=int, nargs=2, metavar=("DECODERS", "STREAMS"), help="try this one only")
     parser.add_argument("--times", type=int, default=4, help="how often each picture comes in a run")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -177,7 +178,8 @@ def main() -> None:
     tried: list[Floor] = []
     for decode in options.decode or ["full", "scaled"]:
         scaled = decode == "scaled"
-        some = [floor(bodies, model, each, scaled=scaled, runs=1) for each in arrangements(model is not None)]
+        worth = [Arrangement(*options.arrangement)] if options.arrangement else arrangements(model is not None)
+        some = [floor(bodies, model, each, scaled=scaled, runs=1) for each in worth]
         tried += some
         choice = max(some, key=lambda one: one.pictures).arrangement
         best.append(floor(bodies * options.times, model, choice, scaled=scaled, runs=_RUNS))
