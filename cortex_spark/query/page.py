@@ -16,12 +16,17 @@ from cortex_spark.errors import CortexError
 from cortex_spark.query.document import choose_fields, to_document
 from cortex_spark.query.mongo import compile_query
 from cortex_spark.table.forgotten import recall, without_forgotten
+from cortex_spark.table.removal import is_whole
 from cortex_spark.table.warehouse import Warehouse, is_gone
 
 PAGE_SIZE: Final = 25
 
 #: By the time of landing, then ``_id``: new rows come last, and no row moves while others land. NULLs come first.
 ORDER: Final = ("landed_at", "_id")
+
+_TAKEN_DOWN: Final = (
+    "version {version} of samples cannot be read any more: pictures in it were taken down; begin again with the newest"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +94,14 @@ def pinned(warehouse: Warehouse, version: int | None = None) -> tuple[DataFrame,
     except PySparkException as error:
         raise CortexError(f"version {version} of samples cannot be read any more, the newest is {newest}") from error
     memory = recall(warehouse)
+    if memory and version < newest and not is_whole(warehouse, "samples", samples):
+        raise CortexError(_TAKEN_DOWN.format(version=version))
     return (samples if memory.is_settled else without_forgotten(samples, warehouse, memory)), version
 
 
 @contextmanager
 def reading(version: int) -> Iterator[None]:
-    """Tells what it means that files of ``version`` are gone.
+    """Tells what it means that files of ``version`` go while they are read.
 
     Raises:
         CortexError: a take-down has removed them.
@@ -104,10 +111,7 @@ def reading(version: int) -> Iterator[None]:
     except (PySparkException, Py4JJavaError) as error:
         if not is_gone(error):
             raise
-        raise CortexError(
-            f"version {version} of samples cannot be read any more: pictures in it were taken down. Begin again with "
-            "the newest version"
-        ) from error
+        raise CortexError(_TAKEN_DOWN.format(version=version)) from error
 
 
 def page_number(page: int | str) -> int:

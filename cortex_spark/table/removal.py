@@ -151,6 +151,12 @@ def _present(warehouse: Warehouse) -> list[str]:
     return [table for table in _EVIDENCE if warehouse.has(table)]
 
 
+def is_whole(warehouse: Warehouse, table: str, rows: DataFrame) -> bool:
+    """Whether all files of ``rows``, some version of ``table``, are still there."""
+    there = {file.name for file in _listed(warehouse, warehouse.path(table))}
+    return all(_name(path) in there for path in rows.inputFiles())
+
+
 def _remove_hosts(warehouse: Warehouse, memory: Memory, removal: Removal) -> None:
     """What politeness remembers of hosts; in ``attempts`` it may stand in the row of another host's URL."""
     if not (memory.of("host") or memory.of("domain")):

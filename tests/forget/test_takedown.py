@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from cortex_spark.errors import CortexError
 from cortex_spark.export.parquet import export
 from cortex_spark.forget.requests import Entry, entries
 from cortex_spark.forget.takedown import forget, would_go
-from cortex_spark.query.page import page
+from cortex_spark.query.page import page, reading
 from cortex_spark.sources import store
 from cortex_spark.sources.ingest import ingest_files, ingest_urls
 from cortex_spark.sources.urls import image_id
@@ -76,6 +76,7 @@ def left_on_disk(folder: Path, needles: set[str]) -> dict[str, set[str]]:
     return found
 
 
+@pytest.mark.timeout(600)  # some minutes on a machine with other things to do
 def test_down_to_the_bytes(tables: Warehouse, web: Server, shared: Path, tmp_path: Path) -> None:
     photos = [answer.body for answer in photographs(shared, 8).values()]
     page_url = "http://news.localhost/scandal"
@@ -132,7 +133,7 @@ def test_down_to_the_bytes(tables: Warehouse, web: Server, shared: Path, tmp_pat
     assert recall(tables).values == {}
 
     # Killed before one step after the other: nobody sees what is half removed, and each call goes on.
-    def killed_before(step: str, requested: Collection[Entry] = ()) -> None:
+    def killed_before(step: str, requested: Iterable[Entry] = ()) -> None:
         def die(now: str) -> None:
             if now == step:
                 raise KeyboardInterrupt
@@ -140,12 +141,10 @@ def test_down_to_the_bytes(tables: Warehouse, web: Server, shared: Path, tmp_pat
         with pytest.raises(KeyboardInterrupt):
             forget(tables, requested, say=die)
 
-    killed_before("remembering", asked)
     killed_before("removing rows of attempts", asked)
     assert ids(tables, "samples") == kept_ids | gone_ids - {image_id(at("gone", "missing"))}
     assert {row["_id"] for row in page(tables, {}).data} == kept_ids
     assert export(tables, {}, str(tmp_path / "export"), private=True).rows == len(kept_ids)
-    killed_before("removing rows of samples")
     killed_before("removing rows of image_urls")
     killed_before("removing files")
     report = forget(tables, ())
@@ -165,6 +164,8 @@ def test_down_to_the_bytes(tables: Warehouse, web: Server, shared: Path, tmp_pat
         assert ids(tables, table) == kept_ids, table
     with pytest.raises(CortexError, match="taken down"):
         page(tables, {}, version=before)
+    with pytest.raises(CortexError, match="taken down"), reading(before):
+        tables.read("samples", before).collect()  # as where it happens in the middle
     with pytest.raises(CortexError, match="taken down"):
         export(tables, {}, str(tmp_path / "old"), version=before)
 
@@ -182,7 +183,6 @@ def test_down_to_the_bytes(tables: Warehouse, web: Server, shared: Path, tmp_pat
     # Another page's picture is its own affair.
     back = ingest_urls(tables, listed(tmp_path / "other.csv", (at("kept", "by-page"), "http://other.localhost/")))
     assert back.new == 1
-    assert forget(tables, ()).removal.rows.total() == 0
 
 
 def test_a_job_at_work_brings_nothing_back(
