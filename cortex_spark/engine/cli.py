@@ -26,7 +26,9 @@ def label(
     retry: Annotated[
         bool,
         typer.Option(
-            "--retry", help="Try what failed for a passing reason (timeouts, 5xx) again now, not at its time."
+            "--retry",
+            help="Try what failed for a passing reason (timeouts, 5xx) again now, not at its time. "
+            "Hosts that wanted peace, or were silent, are left in it.",
         ),
     ] = False,
     revisit: Annotated[

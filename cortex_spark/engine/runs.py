@@ -117,8 +117,11 @@ class Runs:
 
 
 def claimed(warehouse: Warehouse, runs: list[Run]) -> DataFrame:
-    """The plan rows of ``runs`` that have no attempt yet: somebody is at work on them."""
-    names = [run.run for run in runs]
-    plans = warehouse.read("plans").where(F.col("run").isin(names) if names else F.lit(False))
-    attempts = warehouse.read("attempts").where(F.col("run").isin(names) if names else F.lit(False))
-    return plans.join(attempts.select("run", "_id"), ["run", "_id"], "left_anti")
+    """The plan rows of ``runs`` that somebody is at work on, or will be.
+
+    A batch is done when what is known of its hosts stands in ``hosts``: before that another job would not know when
+    they were asked last.
+    """
+    of_runs = F.col("run").isin([run.run for run in runs]) if runs else F.lit(False)
+    done = warehouse.read("hosts").where(of_runs).select("run", "batch").distinct()
+    return warehouse.read("plans").where(of_runs).join(done, ["run", "batch"], "left_anti")

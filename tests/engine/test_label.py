@@ -57,7 +57,7 @@ def ids(tables: Warehouse, table: str) -> list[str]:
 
 def test_urls_in_are_outcomes_and_waiting(tables: Warehouse, web: Server, shared: Path, model: Model) -> None:
     answers = photographs(shared, 8) | {
-        ("h0.localhost", "/busy.jpg"): Answer(status=503),
+        ("busy.localhost", "/busy.jpg"): Answer(status=503),
         ("h1.localhost", "/page.jpg"): Answer(b"<html>", JPEG),
     }
     web.publish(answers)
@@ -81,6 +81,8 @@ def test_urls_in_are_outcomes_and_waiting(tables: Warehouse, web: Server, shared
     third = job(tables, model).run()
     assert third.urls == 0  # the busy server is left alone until its time
     assert len(asked(web)) == 11
+    assert job(tables, model).run(retry=True).urls == 0  # and so is its host, whoever asks
+    tables.delta("hosts").update(set={"not_before": F.current_timestamp()})
     again = job(tables, model).run(retry=True)
     assert (again.urls, again.outcomes) == (1, {"http_503": 1})
 
@@ -88,7 +90,7 @@ def test_urls_in_are_outcomes_and_waiting(tables: Warehouse, web: Server, shared
     assert samples.schema.names == SAMPLES.names
     assert samples.count() == samples.select("_id").distinct().count() == 9
     attempts = {row["_id"]: row for row in tables.read("attempts").where("outcome = 'http_503'").collect()}
-    busy = attempts[image_id(f"http://h0.localhost:{web.port}/busy.jpg")]
+    busy = attempts[image_id(f"http://busy.localhost:{web.port}/busy.jpg")]
     assert busy["retry_at"] > busy["attempted_at"]
     row = samples.where(F.col("url").startswith("cortex-store:")).first()
     assert row is not None
@@ -258,5 +260,6 @@ def test_waiting_urls_come_at_their_time(tables: Warehouse, web: Server, shared:
     web.publish({("h.localhost", "/busy.jpg"): next(iter(photographs(shared, 1).values()))})
     past = datetime.now(UTC) - timedelta(hours=3)
     tables.delta("attempts").update(set={"retry_at": F.lit(past), "attempted_at": F.lit(past)})
+    tables.delta("hosts").update(set={"not_before": F.lit(past), "at": F.lit(past)})
     report = job(tables, model).run()
     assert (report.outcomes, report.waiting) == ({"ok": 1}, 0)

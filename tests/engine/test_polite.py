@@ -47,7 +47,7 @@ def pictures(shared: Path) -> list[bytes]:
 def settings(web: SimulatedWeb, monkeypatch: pytest.MonkeyPatch, **changes: object) -> Settings:
     for name, value in web.environment().items():
         monkeypatch.setenv(name, value)
-    return Settings().model_copy(update={"host_delay": 0.3, "connect_timeout": 1.0, **changes})
+    return Settings().model_copy(update={"host_delay": 0.3, "connect_timeout": 5.0, **changes})
 
 
 def job(tables: Warehouse, settings: Settings, *, decode: PlantedDecoder | None = None, batch: int = 1000) -> LabelJob:
@@ -130,10 +130,10 @@ def test_limits_hold_over_batches_two_jobs_and_a_killed_task(
         last = job(tables, polite, decode=crash).run()
         log = web.log()
     assert sum(report.urls for report in reports) + last.urls == 4 * 11
-    assert last.final["decoder_crash"] == 1
-    # Read once, and remembered; once more where the task that had read it died.
+    assert last.final == {"ok": 43, "decoder_crash": 1}
+    # Read once, and remembered; once more where the task that had read it died, or a connection was closed on it.
     asked = Counter(request.host for request in log if request.path == "/robots.txt")
-    assert max(asked.values()) <= 2
+    assert max(asked.values()) <= 3, [line for line in log if line.path in ("/robots.txt", "/0.jpg")]
     assert max(most_at_once(log).values()) <= polite.host_connections
     assert rushed(log, polite.host_delay) == {}
 
