@@ -166,8 +166,8 @@ RUNS: Final = _struct(
 
 #: What was asked to be taken down, as hashes: the table remembers without naming.
 FORGOTTEN: Final = _struct(
-    kind=_STRING,  # url, host, hash, page
-    value=_STRING,  # url: the _id; hash: the picture's sha256; host, page: sha256 of the name, lower-case hexadecimal
+    kind=_STRING,  # url, host, domain, hash, page; removed: all that stands here is gone from the other tables
+    value=_STRING,  # url: the _id; hash: the picture's sha256; host, domain, page: sha256 of the name, hexadecimal
     at=_TIME,
     reason=_STRING,
 )

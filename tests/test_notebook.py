@@ -64,7 +64,7 @@ def test_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "person" in facts["classes"]
     assert facts["histogram"] == [True] * 3
     assert facts["wanted"] == 27
-    assert facts["outcomes"] == {"ok": 24, "not_an_image": 2, "http_404": 1}
+    assert facts["outcomes"] == {"ok": 24, "not_an_image": 1, "unsupported_format": 1, "http_404": 1}
     assert facts["samples"] == 24
     by_sql, by_mongo = facts["cats"]
     assert by_sql == by_mongo

@@ -292,8 +292,8 @@ class LabelJob:
         outcomes = self._checked(run.run, batch, urls)
         with self._committing:
             self._remember_hosts(run.run, batch)
-            if outcomes[OK]:
-                self._report.added += commit_samples(self._warehouse, run.run, [batch])
+            # Without a picture, too: what was taken down meanwhile goes by this door.
+            self._report.added += commit_samples(self._warehouse, run.run, [batch])
             self._report.urls += urls
             self._report.outcomes.update(outcomes)
             display.batch_done(batch, outcomes)
@@ -342,16 +342,22 @@ class LabelJob:
 
     def _checked(self, run: str, batch: int, urls: int) -> Counter[str]:
         """Outcomes of a batch; raises CortexError unless each URL has exactly one."""
-        attempts = self._warehouse.read("attempts").where((F.col("run") == run) & (F.col("batch") == batch))
+        of_batch = (F.col("run") == run) & (F.col("batch") == batch)
+        attempts = self._warehouse.read("attempts").where(of_batch)
         rows = (
             attempts.groupBy("outcome").agg(F.count("*").alias("rows"), F.count_distinct("_id").alias("ids")).collect()
         )
         outcomes = Counter({row["outcome"]: row["rows"] for row in rows})
         if sum(outcomes.values()) != urls or sum(row["ids"] for row in rows) != urls:
-            raise CortexError(
-                f"run {run}, batch {batch}: {urls:,} URLs went in and {sum(outcomes.values()):,} outcomes came out; "
-                "what came out stands in the table 'attempts'"
-            )
+            # A take-down may have removed rows of both tables meanwhile.
+            planned = self._warehouse.read("plans").where(of_batch)
+            missing = planned.join(attempts, "_id", "left_anti").count()
+            doubled = attempts.groupBy("_id").count().where("count > 1").count()
+            if missing or doubled:
+                raise CortexError(
+                    f"run {run}, batch {batch}: of {urls:,} URLs that went in {missing:,} have no outcome and "
+                    f"{doubled:,} have several; what came out stands in the table 'attempts'"
+                )
         return outcomes
 
     def _accounted(self) -> LabelReport:
