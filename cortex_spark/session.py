@@ -34,6 +34,8 @@ _DEFAULTS = {
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     # Every time in the tables is UTC, whatever the machine's clock shows.
     "spark.sql.session.timeZone": "UTC",
+    # Not Spark's INT96, which has no statistics: no reader could skip row groups by a date.
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     # A second copy of a task would fetch the same pictures again.
     "spark.speculation": "false",
