@@ -86,7 +86,10 @@ def main() -> None:
         sizes = [size for _, size in course]
         cells = (sizes[len(sizes) // 10], sizes[len(sizes) // 2], sizes[-1], max(sizes))
         table.add_row(name, f"{course[-1][0] - course[0][0]:.0f}", *(f"{size:.0f}" for size in cells))
-    table.caption = f"{run.pictures:,} pictures, {run.steady_rate:.1f}/s; plot in {options.out}"
+    table.caption = (
+        f"{run.pictures:,} pictures, {run.rate:.1f}/s, {run.cpu_per_1000:.1f} CPU-s per 1,000 (whole call); "
+        f"{run.steady_rate:.1f}/s, {run.steady_cpu_per_1000:.1f} (first to last); plot in {options.out}"
+    )
     out.print(table)
 
 
