@@ -93,7 +93,7 @@ class _Normaliser:
         match tree:
             case Exists():
                 # An element of an array exists, be it null.
-                return Constant() if operand.name is None else IsNull(operand, negated=True)
+                return Constant() if not operand.path else IsNull(operand, negated=True)
             case Size():
                 if isinstance(operand.kind, ArrayType):
                     return HasSize(operand, tree.size)
@@ -105,7 +105,7 @@ class _Normaliser:
                     return Some(operand, tree.child)
                 if not isinstance(operand.kind.elementType, ArrayType | StructType):
                     return _NEVER
-                element = Operand(None, operand.kind.elementType)
+                element = Operand((), operand.kind.elementType)
                 return Some(operand, And((IsNull(element, negated=True), tree.child)))
             case Compare():
                 return self.on_elements_too(
@@ -116,9 +116,9 @@ class _Normaliser:
 
     def on_elements_too(self, operand: Operand, leaf: Callable[[Operand], Tree]) -> Tree:
         """A field that is an array matches as a whole or by one of its elements, an element only as a whole."""
-        if operand.name is None or not isinstance(operand.kind, ArrayType):
+        if not operand.path or not isinstance(operand.kind, ArrayType):
             return leaf(operand)
-        return Or((leaf(operand), Some(operand, leaf(Operand(None, operand.kind.elementType)))))
+        return Or((leaf(operand), Some(operand, leaf(Operand((), operand.kind.elementType)))))
 
     def compare(self, operand: Operand, comparison: Comparison, value: Value, place: str) -> Tree:
         if value is None:
@@ -160,7 +160,7 @@ class _Normaliser:
         return Or(tuple(others))
 
     def warn(self, place: str, operand: Operand, other: str) -> None:
-        if operand.name is not None and isinstance(operand.kind, ArrayType) and other != "an array":
+        if operand.path and isinstance(operand.kind, ArrayType) and other != "an array":
             return  # its elements are asked too, and warn where they are unlike as well
         self.warnings.append(f"{place}: {_NAMES[type(operand.kind)]} is never matched by {other}")
 
@@ -186,7 +186,7 @@ def _join(children: Iterable[Tree], conjunction: bool) -> Tree:
 def _integer(operand: Operand, comparison: Comparison, value: _Number, least: int, greatest: int) -> Tree:
     """A comparison with any number, by an integer that the column can hold.
 
-    >>> _integer(Operand("width", IntegerType()), "gt", 99.5, -(2**31), 2**31 - 1).value
+    >>> _integer(Operand(("width",), IntegerType()), "gt", 99.5, -(2**31), 2**31 - 1).value
     99
     """
     present = IsNull(operand, negated=True)

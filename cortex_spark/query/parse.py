@@ -88,7 +88,7 @@ def _condition(name: str, argument: Any, scope: DataType, place: str) -> Tree:
         return _logical(name, argument, scope, place)
     if name.startswith("$"):
         raise _not_here(name, place)
-    operand = Operand(name, _kind(name, scope, place))
+    operand = Operand((name,), _kind(name, scope, place))
     if isinstance(argument, Mapping) and any(key.startswith("$") for key in argument) and "$date" not in argument:
         return And(tuple(_operators(operand, argument, place)))
     return Compare(operand, "eq", _literal(argument, place), place)
@@ -212,12 +212,12 @@ def _elem_match(operand: Operand, name: str, argument: Any, place: str) -> Tree:
     if not isinstance(argument, Mapping):
         raise QueryError(place, f"needs an object of conditions for one element, not {describe(argument)}")
     if not isinstance(operand.kind, ArrayType):
-        what = "the element" if operand.name is None else operand.name
+        what = ".".join(operand.path) or "the element"
         raise QueryError(place, f"{what} is no array, so that $elemMatch has no elements to look at")
     element = operand.kind.elementType
     first = next(iter(argument), "")
     if first.startswith("$") and first not in _LOGICAL:
-        child: Tree = And(tuple(_operators(Operand(None, element), argument, place)))
+        child: Tree = And(tuple(_operators(Operand((), element), argument, place)))
         return ElemMatch(operand, child, documents=False)
     return ElemMatch(operand, _document(argument, element, place), documents=True)
 

@@ -27,9 +27,12 @@ Value: TypeAlias = bool | int | float | str | Moment | None
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """What a condition is about: a field of the document or array element at hand, or (``name`` None) that element."""
+    """What a condition is about: a field of the document or array element at hand, through structs, or (``()``) itself.
 
-    name: str | None
+    A NULL anywhere on the path makes it null.
+    """
+
+    path: tuple[str, ...]
     kind: DataType
 
 
@@ -169,6 +172,41 @@ class Some:
     negated: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class At:
+    """An array that has an element at ``index`` (from 0), be it null, of which ``child`` is true."""
+
+    operand: Operand
+    index: int
+    child: Tree
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Regex:
+    """A string of which some part matches ``pattern``, in RE2's syntax with its flags in front, as ``(?i)cat``.
+
+    Where the pattern begins with plain text, two ``Test`` stand beside it that skip files.
+    """
+
+    operand: Operand
+    pattern: str
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mod:
+    """A number whose remainder by ``divisor`` is ``remainder``, as C's ``%`` of 64-bit integers has it (-7 % 3 == -1).
+
+    Doubles are cut off towards zero first; NaN, infinities and what no 64-bit integer holds have no remainder.
+    """
+
+    operand: Operand
+    divisor: int
+    remainder: int
+    negated: bool = False
+
+
 Written: TypeAlias = Compare | In | Exists | Size | ElemMatch
-Primitive: TypeAlias = Constant | IsNull | IsNan | Test | OneOf | HasSize | Some
+Primitive: TypeAlias = Constant | IsNull | IsNan | Test | OneOf | HasSize | Some | At | Regex | Mod
 Tree: TypeAlias = And | Or | Not | Written | Primitive
