@@ -21,6 +21,8 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
+from cortex_spark.coco import CLASSES, field_name
+
 
 def _struct(**columns: DataType) -> StructType:
     return StructType([StructField(name, kind) for name, kind in columns.items()])
@@ -40,6 +42,13 @@ BOX: Final = _struct(x1=_INT, y1=_INT, x2=_INT, y2=_INT, classname=_STRING, conf
 
 #: Who made the boxes of the entry of ``object_analysis`` at the same index.
 ANNOTATOR: Final = _struct(name=_STRING, model=_STRING, settings=_STRING)
+
+#: What ``object_analysis`` says of one class; see ``table.derived``.
+OF_CLASS: Final = _struct(
+    count=_INT,  # boxes of the annotator that has most of them; 0: none
+    share=_DOUBLE,  # of the picture's area that the largest box covers, 0 to 1; 0: none
+    confidence=_DOUBLE,  # the highest; NULL: no box has one
+)
 
 #: What was discovered, one row per ``_id``.
 IMAGE_URLS: Final = _struct(
@@ -80,10 +89,15 @@ SAMPLES: Final = _struct(
     alt_text=_STRING,
     crawl=_STRING,
     landed_at=_TIME,
+    objects=_struct(**{field_name(name): OF_CLASS for name in CLASSES}),  # NULL where object_analysis is
+    rarest_class=_INT,  # index in coco.BY_RARITY of the rarest class found; 80: none of them; NULL where objects is
 )
 
-#: What the engine hands over of a picture; the committer adds ``landed_at``.
-SAMPLE: Final = StructType([field for field in SAMPLES.fields if field.name != "landed_at"])
+#: Columns of ``samples`` that follow from others and exist to make filters fast.
+DERIVED: Final = ("objects", "rarest_class")
+
+#: What the engine hands over of a picture; the committer adds the rest.
+SAMPLE: Final = StructType([field for field in SAMPLES.fields if field.name not in ("landed_at", *DERIVED)])
 
 #: A host's robots.txt, as it was when it was read; one per scheme and port.
 ROBOTS: Final = _struct(

@@ -16,7 +16,7 @@ from pyspark.sql.types import ArrayType, BinaryType, StringType, StructField, St
 
 from cortex_spark.errors import CortexError
 from cortex_spark.query.errors import nearest
-from cortex_spark.schema import SAMPLES
+from cortex_spark.schema import DERIVED, SAMPLES
 
 #: The column of an export with bytes: the picture's file as it was downloaded.
 IMAGE: Final = StructField("image", BinaryType())
@@ -44,7 +44,7 @@ class Columns:
         ]
 
     def _is_json(self, name: str) -> bool:
-        return self.flat and isinstance(SAMPLES[name].dataType, ArrayType)
+        return self.flat and isinstance(SAMPLES[name].dataType, ArrayType | StructType)
 
     def _field(self, name: str) -> StructField:
         shown = "id" if self.flat and name == "_id" else name
@@ -54,7 +54,7 @@ class Columns:
 def choose_columns(wanted: str) -> Columns:
     """The columns that ``--columns`` names: ``all``, ``flat``, or names of ``samples`` divided by commas.
 
-    ``_id`` is always there, and the order is that of ``samples``.
+    ``_id`` is always there, and the order is that of ``samples``. All are those that do not follow from others.
 
     Raises:
         CortexError: for a name that is none.
@@ -67,5 +67,5 @@ def choose_columns(wanted: str) -> Columns:
             closest = nearest(name, [*SAMPLES.names, *_SETS])
             raise CortexError(f"there is no column {name!r}, the nearest is {closest!r}")
     everything = "all" in names or set(names) == {"flat"}
-    chosen = tuple(name for name in SAMPLES.names if everything or name == "_id" or name in names)
+    chosen = tuple(name for name in SAMPLES.names if name in ("_id", *names) or (everything and name not in DERIVED))
     return Columns(chosen, flat="flat" in names)

@@ -11,10 +11,11 @@ from pyspark.sql import Row
 
 from cortex_spark.errors import CortexError
 from cortex_spark.query.errors import nearest
-from cortex_spark.schema import SAMPLES
+from cortex_spark.schema import DERIVED, SAMPLES
 
-#: Shown where nobody says otherwise: all but the histogram, whose 96 numbers bury the rest of a page.
-DEFAULT_FIELDS: Final = tuple(name for name in SAMPLES.names if name != "histogram")
+#: Shown where nobody says otherwise: all but what follows from the boxes, and the histogram, whose 96 numbers bury the
+#: rest of a page.
+DEFAULT_FIELDS: Final = tuple(name for name in SAMPLES.names if name not in ("histogram", *DERIVED))
 
 
 def choose_fields(names: Sequence[str] | None) -> tuple[str, ...]:

@@ -128,8 +128,7 @@ def remove(warehouse: Warehouse, say: Callable[[str], None] = lambda what: None)
     if not ids.isEmpty():
         for table in _present(warehouse):
             say(f"removing rows of {table}")
-            merge = warehouse.delta(table).alias("t").merge(ids.alias("s"), "t._id = s._id").whenMatchedDelete()
-            removal.rows[table] = warehouse.merge(merge)["num_deleted_rows"]
+            removal.rows[table] = _delete_matching(warehouse, table, ids, "t._id = s._id")
     _remove_hosts(warehouse, memory, removal)
     say("removing files")
     _remove_pictures(warehouse, memory, removal)
@@ -163,18 +162,26 @@ def _remove_hosts(warehouse: Warehouse, memory: Memory, removal: Removal) -> Non
         return
     if warehouse.has("hosts"):
         hosts = marked(warehouse.read("hosts").select("host").distinct(), memory).where(MARK)
-        merge = warehouse.delta("hosts").alias("t").merge(hosts.alias("s"), "t.host = s.host").whenMatchedDelete()
-        removal.rows["hosts"] = warehouse.merge(merge)["num_deleted_rows"]
+        removal.rows["hosts"] = _delete_matching(warehouse, "hosts", hosts, "t.host = s.host")
     if warehouse.has("attempts"):
         told = warehouse.read("attempts").where("host_state IS NOT NULL").selectExpr("host_state.host AS host")
         hosts = marked(told.distinct(), memory).where(MARK)
-        merge = (
-            warehouse.delta("attempts")
-            .alias("t")
-            .merge(hosts.alias("s"), "t.host_state.host = s.host")
-            .whenMatchedUpdate(set={"host_state": "NULL"})
+        warehouse.merge(
+            lambda: (
+                warehouse.delta("attempts")
+                .alias("t")
+                .merge(hosts.alias("s"), "t.host_state.host = s.host")
+                .whenMatchedUpdate(set={"host_state": "NULL"})
+            )
         )
-        warehouse.merge(merge)
+
+
+def _delete_matching(warehouse: Warehouse, table: str, rows: DataFrame, condition: str) -> int:
+    """Delete the rows of ``table``, as ``t``, that match one of ``rows``, as ``s``; how many."""
+    counts = warehouse.merge(
+        lambda: warehouse.delta(table).alias("t").merge(rows.alias("s"), condition).whenMatchedDelete()
+    )
+    return int(counts["num_deleted_rows"])
 
 
 def _remove_pictures(warehouse: Warehouse, memory: Memory, removal: Removal) -> None:

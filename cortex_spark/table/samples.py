@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from delta.tables import DeltaMergeBuilder
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from cortex_spark.outcomes import OK
+from cortex_spark.table.derived import expressions
 from cortex_spark.table.forgotten import MARK, marked, recall, without_forgotten
 from cortex_spark.table.removal import evidence, remove
 from cortex_spark.table.warehouse import Warehouse
@@ -24,26 +27,38 @@ def commit_samples(warehouse: Warehouse, run: str, batches: list[int]) -> int:
     allowed = without_forgotten(finished, warehouse)
     one_each = allowed.groupBy("_id").agg(F.min_by("sample", "attempted_at").alias("sample"))
     fresh = one_each.select("sample.*", F.lit(datetime.now(UTC)).alias("landed_at"))
-    merge = (
-        warehouse.delta("samples")
-        .alias("t")
-        .merge(fresh.alias("s"), "t._id = s._id")
-        .whenMatchedUpdate(
-            # A picture that was only measured has no annotators: NULL.
-            condition="t.hash = s.hash AND s.annotators IS NOT NULL"
-            " AND NOT coalesce(arrays_overlap(t.annotators, s.annotators), false)",
-            set={
-                "object_analysis": "concat(coalesce(t.object_analysis, array()), s.object_analysis)",
-                "annotators": "concat(coalesce(t.annotators, array()), s.annotators)",
-                "object_analysis_processed": "s.object_analysis_processed",
-            },
-        )
-        .whenNotMatchedInsertAll()
-    )
-    added = int(warehouse.merge(merge)["num_inserted_rows"])
+    added = int(warehouse.merge(lambda: _merge(warehouse, fresh))["num_inserted_rows"])
     # Asked again: what was taken down while the batch ran stands in ``attempts``, and what was taken down after the
     # question above in ``samples``. Who takes something down after this line finds both.
     memory = recall(warehouse)
     if memory and not marked(evidence("attempts", attempts), memory).where(MARK).isEmpty():
         remove(warehouse)
     return added
+
+
+def _merge(warehouse: Warehouse, fresh: DataFrame) -> DeltaMergeBuilder:
+    """The commit of ``fresh``, with derived columns where the table has them: one made before lacks them for a while.
+
+    They are computed where a row is written, in the plan of the merge: ``fresh`` stays narrow.
+    """
+    target = warehouse.delta("samples")
+    columns = set(target.toDF().columns)
+    boxes = "concat(coalesce(t.object_analysis, array()), s.object_analysis)"
+    updated = {
+        "object_analysis": boxes,
+        "annotators": "concat(coalesce(t.annotators, array()), s.annotators)",
+        "object_analysis_processed": "s.object_analysis_processed",
+        **expressions(boxes, "t.width", "t.height"),
+    }
+    inserted = {name: f"s.`{name}`" for name in fresh.columns} | expressions("s.object_analysis", "s.width", "s.height")
+    return (
+        target.alias("t")
+        .merge(fresh.alias("s"), "t._id = s._id")
+        .whenMatchedUpdate(
+            # A picture that was only measured has no annotators: NULL.
+            condition="t.hash = s.hash AND s.annotators IS NOT NULL"
+            " AND NOT coalesce(arrays_overlap(t.annotators, s.annotators), false)",
+            set={name: text for name, text in updated.items() if name in columns},
+        )
+        .whenNotMatchedInsert(values={name: text for name, text in inserted.items() if name in columns})
+    )

@@ -21,14 +21,15 @@ from pyspark.sql import DataFrame, Row, SparkSession
 
 from cortex_spark.errors import CortexError
 from cortex_spark.schema import TABLES
+from cortex_spark.table.derived import complete
 
 _T = TypeVar("_T")
 
 #: Statistics (and so file skipping) for these columns only: of hashes and nested columns they would be useless. Nor of
-#: hosts: files are not sorted by them, and a name in the log outlives the rows that a take-down removes.
-_STATISTICS: Final[dict[str, str]] = {
+#: hosts and addresses: a name in the log outlives the rows that a take-down removes.
+STATISTICS: Final[dict[str, str]] = {
     "image_urls": "source,crawl,discovered_at",
-    "samples": "datetime,type,width,height,source,label_quality_estimation,format,bytes,crawl,landed_at",
+    "samples": "datetime,width,height,source,label_quality_estimation,crawl,landed_at,rarest_class",
     "attempts": "run,batch,task,attempted_at,model,outcome,retry_at",
     "plans": "run,batch,task",
     "runs": "run,at,event",
@@ -88,7 +89,7 @@ class Warehouse:
     def delta(self, table: str) -> DeltaTable:
         """The Delta table, made empty if it is not there yet."""
         if table not in self._found:
-            self._retried(lambda: self._find(table))
+            self.retried(lambda: self._find(table))
             self._found.add(table)
         return DeltaTable.forPath(self.spark, self.path(table))
 
@@ -105,6 +106,12 @@ class Warehouse:
         newest = self.delta(table).history(1).first()
         assert newest is not None  # a Delta table has at least the commit that made it
         return int(newest["version"])
+
+    def properties(self, table: str) -> dict[str, str]:
+        """The properties of the newest version of ``table``."""
+        found = self.delta(table).detail().select("properties").first()
+        assert found is not None
+        return dict(found["properties"])
 
     def append_once(self, rows: DataFrame, table: str, *, app_id: str, version: int) -> None:
         """Append ``rows`` unless a commit of ``app_id`` with this ``version`` or a later one stands.
@@ -123,20 +130,22 @@ class Warehouse:
             )
 
         # Where another's commit with this identifier came in between, the second try sees it and Delta skips ours.
-        self._retried(write)
+        self.retried(write)
 
     def insert_new(self, rows: DataFrame, table: str) -> int:
         """Add the ``rows`` whose ``_id`` is not in ``table`` and say how many were added.
 
         ``rows`` has one row per ``_id``, and must come out the same when it is computed again.
         """
-        target = self.delta(table)
-        merge = target.alias("t").merge(rows.alias("s"), "t._id = s._id").whenNotMatchedInsertAll()
+
+        def merge() -> DeltaMergeBuilder:
+            return self.delta(table).alias("t").merge(rows.alias("s"), "t._id = s._id").whenNotMatchedInsertAll()
+
         return int(self.merge(merge)["num_inserted_rows"])
 
-    def merge(self, merge: DeltaMergeBuilder) -> Row:
-        """Execute ``merge``, again where another commit came in between; Delta's counts of rows."""
-        counts = self._retried(merge.execute).first()
+    def merge(self, merge: Callable[[], DeltaMergeBuilder]) -> Row:
+        """Execute ``merge``, made anew where another commit came in between; Delta's counts of rows."""
+        counts = self.retried(lambda: merge().execute()).first()
         assert counts is not None  # Delta answers with one row
         return counts
 
@@ -147,17 +156,20 @@ class Warehouse:
             self._create(table)
 
     def _create(self, table: str) -> None:
-        (
+        made = (
             DeltaTable.createIfNotExists(self.spark)
             .location(self.path(table))
             .addColumns(TABLES[table])
             # Readers without Spark take the files as they are: rows deleted beside them would come back.
             .property("delta.enableDeletionVectors", "false")
-            .property("delta.dataSkippingStatsColumns", _STATISTICS[table])
-            .execute()
+            .property("delta.dataSkippingStatsColumns", STATISTICS[table])
         )
+        for name, value in complete(since=0).items() if table == "samples" else ():
+            made = made.property(name, value)
+        made.execute()
 
-    def _retried(self, commit: Callable[[], _T]) -> _T:
+    def retried(self, commit: Callable[[], _T]) -> _T:
+        """The result of ``commit``, called again where another commit came in between."""
         for attempt in range(1, _MAX_TRIES + 1):
             try:
                 return commit()

@@ -13,6 +13,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from cortex_spark.schema import SAMPLES
 from cortex_spark.table import Warehouse
+from cortex_spark.table.derived import with_derived
 
 ROWS = 1_200
 FIRST = datetime(2023, 1, 4, 9, 58, 14, 82248, UTC)
@@ -39,7 +40,7 @@ def table(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Ware
     warehouse = Warehouse(spark, str(tmp_path_factory.mktemp("export") / "warehouse"))
     rows = [make_row(number) for number in range(ROWS)]
     frame = spark.createDataFrame(pa.Table.from_pylist(rows, to_arrow_schema(SAMPLES, timezone="UTC")))
-    warehouse.append_once(frame.repartition(3), "samples", app_id="test", version=0)
+    warehouse.append_once(with_derived(frame).repartition(3), "samples", app_id="test", version=0)
     return warehouse
 
 
