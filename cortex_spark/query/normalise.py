@@ -1,173 +1,233 @@
-"""Gives a tree its one meaning: literals folded to the type they are compared with, negation pushed to the leaves.
+"""Gives a tree its one meaning: paths expanded over the schema, negation pushed to the leaves.
 
-MongoDB's semantics live here and nowhere else. A comparison with an unlike type is never true, and everything where it
-is negated; numbers compare by their exact value whatever their type; a date is compared in whole milliseconds.
+What a path leads to is what MongoDB's ``BSONElementIterator`` yields:
+
+- a name leads from an object to its field, which may be missing, and from an array to that field of each element that
+  is an object: never into an array inside an array;
+- a number leads from an array to the element at that place, and is tried as a name besides;
+- a path that ends at an array yields each element and the array itself (``$size``, ``$elemMatch``: the array alone);
+  one that ends with the number of an element yields that alone;
+- what ends early (a name of a number, of null) is missing; an array without fitting elements yields nothing at all.
+
+A condition holds where one of the values that are yielded satisfies it.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Final, TypeAlias
+from functools import partial
+from typing import Final
 
-from pyspark.sql.types import (
-    ArrayType,
-    BooleanType,
-    DataType,
-    DoubleType,
-    IntegerType,
-    LongType,
-    StringType,
-    StructType,
-    TimestampType,
-)
+from pyspark.sql.types import ArrayType, DataType, StructType
 
-from cortex_spark.query.parse import moment
+from cortex_spark.query.errors import QueryError, nearest
+from cortex_spark.query.leaf import NEVER, Warn, looks_inside, of_missing, of_null, of_value
 from cortex_spark.query.tree import (
     And,
-    Compare,
-    Comparison,
+    At,
     Constant,
     ElemMatch,
-    Exists,
-    HasSize,
-    In,
-    IsNan,
     IsNull,
-    Moment,
+    Leaf,
     Not,
-    OneOf,
+    On,
     Operand,
     Or,
-    Size,
+    Path,
     Some,
-    Test,
     Tree,
-    Value,
 )
+from cortex_spark.schema import SAMPLES
 
-_INTEGERS: Final = {IntegerType(): (-(2**31), 2**31 - 1), LongType(): (-(2**63), 2**63 - 1)}
-_NAMES: Final[dict[type[DataType], str]] = {
-    BooleanType: "a boolean",
-    IntegerType: "a number",
-    LongType: "a number",
-    DoubleType: "a number",
-    StringType: "a string",
-    TimestampType: "a date",
-    ArrayType: "an array",
-    StructType: "an object",
-}
-_NEVER: Final = Constant(negated=True)
-_MILLI: Final = 1000  # microseconds
-
-_Number: TypeAlias = int | float
+_NUMBER: Final = re.compile(r"0|[1-9]\d{0,8}", re.ASCII)
 
 
-def normalise(tree: Tree) -> tuple[Tree, tuple[str, ...]]:
-    """The normal form of a tree, and warnings of comparisons that can never be true."""
+def normalise(tree: Tree, schema: StructType = SAMPLES) -> tuple[Tree, tuple[str, ...]]:
+    """The normal form of a tree, and warnings of conditions that can never be true.
+
+    Raises:
+        QueryError: with the place of a field that is not there.
+    """
     normaliser = _Normaliser()
-    return normaliser.tree(tree, negated=False), tuple(dict.fromkeys(normaliser.warnings))
+    return normaliser.tree(tree, Operand((), schema)), tuple(dict.fromkeys(normaliser.warnings))
 
 
 class _Normaliser:
     def __init__(self) -> None:
         self.warnings: list[str] = []
 
-    def tree(self, tree: Tree, negated: bool) -> Tree:
+    def tree(self, tree: Tree, scope: Operand) -> Tree:
+        """``tree``, whose paths begin at ``scope``, an object, or an array that is looked at as one."""
+        return negate(self.expand(tree, scope), False)
+
+    def expand(self, tree: Tree, scope: Operand) -> Tree:
         match tree:
-            case And(children) | Or(children):
-                made = [self.tree(child, negated) for child in children]
-                return _join(made, conjunction=isinstance(tree, And) != negated)
+            case And(children):
+                return And(tuple(self.expand(child, scope) for child in children))
+            case Or(children):
+                return Or(tuple(self.expand(child, scope) for child in children))
             case Not(child):
-                return self.tree(child, not negated)
-            case Compare() | In() | Exists() | Size() | ElemMatch():
-                return self.tree(self.leaf(tree), negated)
-            case Some(operand, child):
-                return Some(operand, self.tree(child, negated=False), tree.negated != negated)
+                return Not(self.expand(child, scope))
+            case On((), leaf):
+                return self.single(leaf, scope, of_null(leaf))
+            case On(path):
+                return self.field(scope, path, tree)
             case _:
-                return replace(tree, negated=tree.negated != negated)
+                raise AssertionError(f"{tree} is not as written")
 
-    def leaf(self, tree: Compare | In | Exists | Size | ElemMatch) -> Tree:
-        operand = tree.operand
-        match tree:
-            case Exists():
-                # An element of an array exists, be it null.
-                return Constant() if not operand.path else IsNull(operand, negated=True)
-            case Size():
-                if isinstance(operand.kind, ArrayType):
-                    return HasSize(operand, tree.size)
-                self.warn(tree.place, operand, "an array")
-                return _NEVER
-            case ElemMatch():
-                assert isinstance(operand.kind, ArrayType)  # the parser saw to it
-                if not tree.documents:
-                    return Some(operand, tree.child)
-                if not isinstance(operand.kind.elementType, ArrayType | StructType):
-                    return _NEVER
-                element = Operand((), operand.kind.elementType)
-                return Some(operand, And((IsNull(element, negated=True), tree.child)))
-            case Compare():
-                return self.on_elements_too(
-                    operand, lambda one: self.compare(one, tree.comparison, tree.value, tree.place)
-                )
-            case In():
-                return self.on_elements_too(operand, lambda one: self.one_of(one, tree.values, tree.place))
+    def field(self, scope: Operand, path: Path, on: On) -> Tree:
+        """The field of an object that is there, of which ``path`` begins with the name."""
+        name, rest = path[0], path[1:]
+        missing = Constant(negated=not of_missing(on.leaf))
+        if isinstance(scope.kind, ArrayType):  # an object with the keys "0", "1", ...
+            if not _NUMBER.fullmatch(name):
+                self.unheard(name, scope.kind, on)
+                return missing
+            index = int(name)
+            value = self.value(_element(scope), rest, on, of_null(on.leaf))
+            return Or((At(scope, index, value), And((missing, At(scope, index, Constant(), negated=True)))))
+        if not isinstance(scope.kind, StructType):
+            raise QueryError(on.place, f"the element is no object, which has no field {name!r}: use operators like $gt")
+        if name in scope.kind.names:
+            operand = Operand((*scope.path, name), scope.kind[name].dataType)
+            return self.value(operand, rest, on, of_missing(on.leaf))
+        if name.isdigit():
+            return missing
+        raise _no_field(name, scope.kind, on.place)
 
-    def on_elements_too(self, operand: Operand, leaf: Callable[[Operand], Tree]) -> Tree:
-        """A field that is an array matches as a whole or by one of its elements, an element only as a whole."""
-        if not operand.path or not isinstance(operand.kind, ArrayType):
-            return leaf(operand)
-        return Or((leaf(operand), Some(operand, leaf(Operand((), operand.kind.elementType)))))
+    def value(self, operand: Operand, path: Path, on: On, of_nothing: bool) -> Tree:
+        """What ``path`` leads to from ``operand``; ``of_nothing``: what the leaf says where that is NULL."""
+        kind = operand.kind
+        if not path and isinstance(kind, ArrayType) and looks_inside(on.leaf):
+            return self.array(operand, on, of_nothing)
+        if not path:
+            return self.single(on.leaf, operand, of_nothing)
+        if isinstance(kind, StructType):
+            return self.field(operand, path, on)  # of a NULL every field is missing
+        missing = of_missing(on.leaf)
+        if isinstance(kind, ArrayType):
+            found = self.elements(operand, path, on)
+            return Or((found, IsNull(operand))) if missing else found
+        if not path[0].isdigit():
+            raise QueryError(on.place, f"{'.'.join(operand.path)} is no object, which has no field {path[0]!r}")
+        return Constant(negated=not missing)
 
-    def compare(self, operand: Operand, comparison: Comparison, value: Value, place: str) -> Tree:
-        if value is None:
-            return IsNull(operand) if comparison in ("eq", "gte", "lte") else _NEVER
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        match operand.kind:
-            case BooleanType() if isinstance(value, bool):
-                return Test(operand, comparison, value)
-            case StringType() if isinstance(value, str):
-                return Test(operand, comparison, value)
-            case IntegerType() | LongType() if number:
-                assert isinstance(value, int | float)
-                return _integer(operand, comparison, value, *_INTEGERS[operand.kind])
-            case DoubleType() if number:
-                assert isinstance(value, int | float)
-                return _double(operand, comparison, value)
-            case TimestampType() if isinstance(value, Moment | str):
-                # A string is our extension: MongoDB takes only dates for dates, and people write strings.
-                date = moment(value) if isinstance(value, str) else value
-                if date is not None:
-                    return _time(operand, comparison, date)
-        self.warn(place, operand, _name(value))
-        return _NEVER
+    def elements(self, operand: Operand, path: Path, on: On) -> Tree:
+        """What ``path``, which is not at its end, leads to from the elements of an array."""
+        element = _element(operand)
+        there = IsNull(element, negated=True)
+        found: list[Tree] = []
+        if isinstance(element.kind, StructType):
+            found.append(Some(operand, And((there, self.field(element, path, on)))))
+        if _NUMBER.fullmatch(path[0]):
+            index, rest = int(path[0]), path[1:]
+            if not rest:
+                found.append(At(operand, index, self.single(on.leaf, element, of_null(on.leaf))))
+            elif isinstance(element.kind, StructType):
+                found.append(At(operand, index, And((there, self.field(element, rest, on)))))
+            elif isinstance(element.kind, ArrayType):
+                found.append(At(operand, index, self.elements(element, rest, on)))
+        if not found:
+            self.unheard(path[0], element.kind, on)
+        return Or(tuple(found))
 
-    def one_of(self, operand: Operand, values: tuple[Value, ...], place: str) -> Tree:
-        """The values' equalities, those of integers, strings and booleans in one primitive."""
-        literals: dict[bool | int | str, None] = {}
-        others: dict[Tree, None] = {}
-        for value in values:
-            match self.compare(operand, "eq", value, place):
-                case Test(value=bool() | int() | str() as literal):
-                    literals[literal] = None
-                case other:
-                    others[other] = None
-        if len(literals) == 1:
-            others[Test(operand, "eq", next(iter(literals)))] = None
-        elif literals:
-            others[OneOf(operand, tuple(literals))] = None
-        return Or(tuple(others))
+    def array(self, operand: Operand, on: On, of_nothing: bool) -> Tree:
+        """An array at the end of a path: the array itself, and its elements."""
+        element = _element(operand)
+        unlike: list[str] = []
+        itself = self.single(on.leaf, operand, of_nothing, unlike.append)
+        # It is for the elements to warn, and for them only where the array itself can never match.
+        each = self.single(on.leaf, element, of_null(on.leaf), None if unlike else _ignore)
+        return Or((itself, Some(operand, each)))
 
-    def warn(self, place: str, operand: Operand, other: str) -> None:
-        if operand.path and isinstance(operand.kind, ArrayType) and other != "an array":
-            return  # its elements are asked too, and warn where they are unlike as well
-        self.warnings.append(f"{place}: {_NAMES[type(operand.kind)]} is never matched by {other}")
+    def single(self, leaf: Leaf, operand: Operand, of_nothing: bool, warn: Warn | None = None) -> Tree:
+        """The condition on one value alone."""
+        if isinstance(leaf, ElemMatch):
+            return self.elem_match(leaf, operand)
+        value = of_value(leaf, operand, warn or partial(self.warn, leaf.place))
+        absent = IsNull(operand)
+        if not of_nothing:
+            return value
+        return Constant() if value == replace(absent, negated=True) else Or((absent, value))
+
+    def elem_match(self, leaf: ElemMatch, operand: Operand) -> Tree:
+        if not isinstance(operand.kind, ArrayType):
+            what = ".".join(operand.path) or "the element"
+            raise QueryError(leaf.place, f"{what} is no array, so that $elemMatch has no elements to look at")
+        element = _element(operand)
+        child = self.expand(leaf.child, element)
+        if not leaf.documents:
+            return Some(operand, child)
+        if not isinstance(element.kind, ArrayType | StructType):
+            return NEVER
+        return Some(operand, And((IsNull(element, negated=True), child)))
+
+    def unheard(self, name: str, kind: DataType, on: On) -> None:
+        """Warns of a path that asks elements for what they cannot have, or refuses it where nothing has the name."""
+        while isinstance(kind, ArrayType):
+            kind = kind.elementType
+        if isinstance(kind, StructType) and name in kind.names:
+            self.warn(on.place, f"{name!r} is no field of an array inside an array: put $elemMatch around it for each")
+        elif name.isdigit():
+            self.warn(on.place, f"there is nothing that {name!r} leads to")
+        elif isinstance(kind, StructType):
+            raise _no_field(name, kind, on.place)
+        else:
+            raise QueryError(on.place, f"the elements are no objects, which have no field {name!r}")
+
+    def warn(self, place: str, problem: str) -> None:
+        self.warnings.append(f"{place}: {problem}")
+
+
+def _element(array: Operand) -> Operand:
+    assert isinstance(array.kind, ArrayType)
+    return Operand((), array.kind.elementType)
+
+
+def _ignore(problem: str) -> None:
+    pass
+
+
+def _no_field(name: str, scope: StructType, place: str) -> QueryError:
+    ways = list(_ways(name, scope))
+    if ways:
+        return QueryError(place, f"{name!r} is a field of an array's elements, write {ways[0]}")
+    return QueryError(place, f"there is no field {name!r}, the nearest is {nearest(name, scope.names)!r}")
+
+
+def _ways(name: str, scope: StructType) -> Iterator[str]:
+    """The ways in ``$elemMatch`` by which a field called ``name`` is reached inside the arrays of ``scope``."""
+    for field in scope.fields:
+        way, kind = field.name, field.dataType
+        while isinstance(kind, ArrayType):
+            way, kind = f"{way}.$elemMatch", kind.elementType
+        if isinstance(field.dataType, ArrayType) and isinstance(kind, StructType) and name in kind.names:
+            yield f"{way}.{name}"
+
+
+def negate(tree: Tree, negated: bool) -> Tree:
+    """The tree, or its complement, without ``Not``."""
+    match tree:
+        case And(children) | Or(children):
+            return _join((negate(child, negated) for child in children), isinstance(tree, And) != negated)
+        case Not(child):
+            return negate(child, not negated)
+        case Some(child=child) | At(child=child):
+            child = negate(child, False)
+            if child == NEVER:
+                return Constant(negated=tree.negated == negated)
+            return replace(tree, child=child, negated=tree.negated != negated)
+        case On():
+            raise AssertionError(f"{tree} is as written")
+        case _:
+            return replace(tree, negated=tree.negated != negated)
 
 
 def _join(children: Iterable[Tree], conjunction: bool) -> Tree:
     kind = And if conjunction else Or
-    kept: list[Tree] = []
+    kept: dict[Tree, None] = {}
     for child in children:
         match child:
             case Constant(negated) if negated == conjunction:
@@ -175,69 +235,9 @@ def _join(children: Iterable[Tree], conjunction: bool) -> Tree:
             case Constant():
                 pass
             case And(parts) | Or(parts) if isinstance(child, kind):
-                kept.extend(parts)
+                kept.update(dict.fromkeys(parts))
             case _:
-                kept.append(child)
+                kept[child] = None
     if not kept:
         return Constant(negated=not conjunction)
-    return kept[0] if len(kept) == 1 else kind(tuple(kept))
-
-
-def _integer(operand: Operand, comparison: Comparison, value: _Number, least: int, greatest: int) -> Tree:
-    """A comparison with any number, by an integer that the column can hold.
-
-    >>> _integer(Operand(("width",), IntegerType()), "gt", 99.5, -(2**31), 2**31 - 1).value
-    99
-    """
-    present = IsNull(operand, negated=True)
-    low, high = math.floor(value), math.ceil(value)
-    match comparison:
-        case "eq":
-            return Test(operand, "eq", low) if low == high and least <= low <= greatest else _NEVER
-        case "gt" | "lte":  # above or not above the integer at or below the value
-            positive: Tree = present if low < least else _NEVER if low >= greatest else Test(operand, "gt", low)
-            below: Tree = _NEVER if low < least else present if low >= greatest else Test(operand, "lte", low)
-            return positive if comparison == "gt" else below
-        case "gte" | "lt":
-            positive = present if high <= least else _NEVER if high > greatest else Test(operand, "gte", high)
-            below = _NEVER if high <= least else present if high > greatest else Test(operand, "lt", high)
-            return positive if comparison == "gte" else below
-
-
-def _double(operand: Operand, comparison: Comparison, value: _Number) -> Tree:
-    """A comparison with any number, by a double: an integer between two doubles is equal to neither."""
-    double = float(value) + 0.0  # no negative zero: sets and statistics may tell it from zero
-    if double != value:
-        if comparison == "eq":
-            return _NEVER
-        if double > value:
-            comparison = "gte" if comparison in ("gt", "gte") else "lt"
-        else:
-            comparison = "gt" if comparison in ("gt", "gte") else "lte"
-    test = Test(operand, comparison, double)
-    # MongoDB takes NaN for no number's neighbour, Spark (and DuckDB) for the greatest of all.
-    return And((test, IsNan(operand, negated=True))) if comparison in ("gt", "gte") else test
-
-
-def _time(operand: Operand, comparison: Comparison, date: Moment) -> Tree:
-    """A comparison in whole milliseconds, put as bounds in microseconds, so that files can be skipped by them."""
-    start = Test(operand, "gte", date.millis * _MILLI)
-    after = Test(operand, "gte", (date.millis + 1) * _MILLI)
-    before = Test(operand, "lt", date.millis * _MILLI)
-    through = Test(operand, "lt", (date.millis + 1) * _MILLI)
-    bounds: dict[Comparison, Tree] = {
-        "eq": And((start, through)),
-        "gt": after,
-        "gte": start,
-        "lt": before,
-        "lte": through,
-    }
-    return bounds[comparison]
-
-
-def _name(value: Value) -> str:
-    if isinstance(value, bool):
-        return "a boolean"
-    if isinstance(value, str):
-        return "a string"
-    return "a date" if isinstance(value, Moment) else "a number"
+    return next(iter(kept)) if len(kept) == 1 else kind(tuple(kept))

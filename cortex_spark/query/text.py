@@ -20,7 +20,8 @@ MAX_DEPTH: Final = 50
 #: Objects, arrays and values together: a plan of more takes Spark's optimizer minutes.
 MAX_NODES: Final = 20_000
 
-_INT64: Final = range(-(2**63), 2**63)
+#: What an integer of a query may be.
+INT64: Final = range(-(2**63), 2**63)
 
 
 class _Repeating(dict[str, Any]):
@@ -122,7 +123,7 @@ class _Check:
         if isinstance(value, str):
             return _unicode(value, place)
         if isinstance(value, int):
-            if value not in _INT64:
+            if value not in INT64:
                 raise QueryError(place, "integers have 64 bits")
             return int(value)
         if isinstance(value, float):

@@ -12,6 +12,10 @@ from typing import Literal, TypeAlias
 
 from pyspark.sql.types import DataType
 
+from cortex_spark.query.regex import Pattern
+
+#: Names of fields, one inside the other.
+Path: TypeAlias = tuple[str, ...]
 Comparison: TypeAlias = Literal["eq", "gt", "gte", "lt", "lte"]
 
 
@@ -22,7 +26,8 @@ class Moment:
     millis: int
 
 
-Value: TypeAlias = bool | int | float | str | Moment | None
+#: A literal; ``()`` is the empty array.
+Value: TypeAlias = bool | int | float | str | Moment | tuple[()] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,7 @@ class Operand:
     A NULL anywhere on the path makes it null.
     """
 
-    path: tuple[str, ...]
+    path: Path
     kind: DataType
 
 
@@ -64,7 +69,6 @@ class Not:
 class Compare:
     """A comparison with a literal of whatever type."""
 
-    operand: Operand
     comparison: Comparison
     value: Value
     place: str
@@ -74,7 +78,6 @@ class Compare:
 class In:
     """Equal to one of the literals."""
 
-    operand: Operand
     values: tuple[Value, ...]
     place: str
 
@@ -83,14 +86,21 @@ class In:
 class Exists:
     """There, be it null."""
 
-    operand: Operand
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class HasType:
+    """Of one of the types, by MongoDB's names for them."""
+
+    types: tuple[str, ...]
+    place: str
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
     """An array of so many elements."""
 
-    operand: Operand
     size: int
     place: str
 
@@ -99,9 +109,38 @@ class Size:
 class ElemMatch:
     """Some element matches ``child``; with ``documents``, only elements that are objects or arrays are looked at."""
 
-    operand: Operand
     child: Tree
     documents: bool
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """A string of which a part matches."""
+
+    pattern: Pattern
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class Remainder:
+    """A number that has this remainder."""
+
+    divisor: int
+    remainder: int
+    place: str
+
+
+Leaf: TypeAlias = Compare | In | Exists | HasType | Size | ElemMatch | Matches | Remainder
+
+
+@dataclass(frozen=True, slots=True)
+class On:
+    """``leaf`` is true of something that ``path`` leads to, or (``()``) of the element at hand."""
+
+    path: Path
+    leaf: Leaf
+    place: str
 
 
 # Primitives of the normal form. A null operand makes the positive form false and the negated one true, but for IsNull.
@@ -207,6 +246,5 @@ class Mod:
     negated: bool = False
 
 
-Written: TypeAlias = Compare | In | Exists | Size | ElemMatch
 Primitive: TypeAlias = Constant | IsNull | IsNan | Test | OneOf | HasSize | Some | At | Regex | Mod
-Tree: TypeAlias = And | Or | Not | Written | Primitive
+Tree: TypeAlias = And | Or | Not | On | Primitive
