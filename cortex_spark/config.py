@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     ca_file: Path | None = None
     #: A file with hashes of pictures that are never taken in: a sha256 per line, ``#`` begins a comment.
     refused_hashes: str | None = None
+    #: What cursors are signed with; by default a key that the warehouse keeps.
+    cursor_key: str | None = None
     #: Where a crawl's files are read from.
     crawl_base_url: str = "https://data.commoncrawl.org/"
     #: Requests to one host at a time, and seconds between the starts of two (robots.txt may ask for more). All URLs of

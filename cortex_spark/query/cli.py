@@ -4,49 +4,71 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Annotated
+from enum import StrEnum
+from typing import Annotated, Any
 
 import typer
 
 from cortex_spark.console import err, out
 
 
+class EngineName(StrEnum):
+    """Who reads the table."""
+
+    DUCKDB = "duckdb"
+    SPARK = "spark"
+
+
 def query(
     q: Annotated[str, typer.Option("--q", metavar="JSON", help='A MongoDB filter, as {"width": {"$gt": 100}}.')] = "{}",
-    page: Annotated[str, typer.Option("--page", metavar="N", help="Which page of 25, from 1.")] = "1",
-    as_json: Annotated[bool, typer.Option("--json", help='Print {"page", "length", "data"} and nothing else.')] = False,
+    page: Annotated[str | None, typer.Option("--page", metavar="N", help="Which page of 25, from 1.")] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option("--sort", metavar="JSON", help='As {"width": -1}; by default the order of landing.'),
+    ] = None,
     fields: Annotated[
         str | None,
         typer.Option(
-            "--fields", metavar="A,B", help="These fields only; all: with the histogram, which is left out else."
+            "--fields",
+            metavar="A,B|JSON",
+            help='These fields only (all: every one), or a MongoDB projection, as {"width": 1, "_id": 0}.',
         ),
+    ] = None,
+    cursor: Annotated[
+        str | None, typer.Option("--cursor", metavar="C", help="The page behind the one that said this cursor.")
     ] = None,
     version: Annotated[
         int | None, typer.Option("--version", metavar="V", help="A version of the table, by default the newest.")
     ] = None,
+    engine: Annotated[
+        EngineName | None,
+        typer.Option("--engine", help="By default duckdb where the warehouse is a folder of this machine."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help='Print {"page", "length", "version", "data", "cursor"} and nothing else.')
+    ] = False,
     warehouse: Annotated[str, typer.Option("--warehouse", metavar="DIR", help="Where the tables are.")] = "warehouse",
 ) -> None:
     """Show a page of 25 samples that match a MongoDB filter, and how many do."""
-    # Here, not above: `cortex --help` need not load Spark.
+    # Here, not above: `cortex --help` need not load what reads tables.
     from cortex_spark.query.document import choose_fields, to_json
-    from cortex_spark.query.mongo import compile_query
+    from cortex_spark.query.page import check_question, default_engine
     from cortex_spark.query.page import page as read_page
-    from cortex_spark.query.page import page_number
     from cortex_spark.query.view import page_table
-    from cortex_spark.session import spark_session
-    from cortex_spark.table.warehouse import Warehouse
 
-    # What is wrong with the question is said before Spark has started.
-    compile_query(q)
-    page_number(page)
-    names = None if fields is None else [name.strip() for name in fields.split(",") if name.strip()]
-    chosen = choose_fields(names)
+    names = _names(fields)
+    wanted: dict[str, Any] = {"version": version, "fields": names, "sort": sort, "cursor": cursor}
+    chosen = engine or EngineName(default_engine(warehouse))
     try:
-        with err.status("starting Spark") as status:
-            spark = spark_session("cortex query")
-            status.update("reading samples")
+        with err.status("reading samples") as status:
+            source: Any = warehouse
+            if chosen == EngineName.SPARK:
+                check_question(warehouse, q, page, **wanted)  # what is wrong is said before Spark has started
+                status.update("starting Spark")
+                source = _with_spark(warehouse)
+                status.update("reading samples")
             start = time.monotonic()
-            found = read_page(Warehouse(spark, warehouse), q, page, version=version, fields=names)
+            found = read_page(source, q, page, engine=chosen.value, **wanted)
             seconds = time.monotonic() - start
     except KeyboardInterrupt:
         err.print("stopped by Ctrl-C before the page was there; a query changes nothing")
@@ -54,7 +76,30 @@ def query(
     for warning in found.warnings:
         err.print(f"warning: {warning}", style="yellow", markup=False)
     if as_json:
-        data = [to_json(document) for document in found.data]
-        typer.echo(json.dumps({"page": found.page, "length": found.length, "data": data}, allow_nan=False))
-    else:
-        out.print(page_table(found, seconds, None if names is None else chosen))
+        answer = {
+            "page": found.page,
+            "length": found.length,
+            "version": found.version,
+            "data": [to_json(document) for document in found.data],
+            "cursor": found.cursor,
+        }
+        typer.echo(json.dumps(answer, allow_nan=False))
+        return
+    out.print(page_table(found, seconds, None if names is None else choose_fields(names)))
+    if found.cursor is not None:
+        # As one line whatever the terminal's width: it is there to be copied.
+        err.print(f"next page: --cursor {found.cursor}", style="dim", markup=False, soft_wrap=True, highlight=False)
+
+
+def _names(fields: str | None) -> Any:
+    """A list of names, or a projection as it was given."""
+    if fields is None or fields.lstrip().startswith("{"):
+        return fields
+    return [name.strip() for name in fields.split(",") if name.strip()]
+
+
+def _with_spark(warehouse: str) -> Any:
+    from cortex_spark.session import spark_session
+    from cortex_spark.table.warehouse import Warehouse
+
+    return Warehouse(spark_session("cortex query"), warehouse)

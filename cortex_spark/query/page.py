@@ -2,74 +2,127 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Literal, TypeAlias
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
+from cortex_spark.config import Settings
 from cortex_spark.errors import CortexError
-from cortex_spark.query.document import choose_fields, to_document
-from cortex_spark.query.mongo import compile_query
+from cortex_spark.query.cursor import Signer
+from cortex_spark.query.document import to_document
+from cortex_spark.query.order import after, to_columns, to_key
+from cortex_spark.query.request import PAGE_SIZE, Page, ask
+from cortex_spark.query.samples import TAKEN_DOWN, Samples
+from cortex_spark.query.spark import to_column
+from cortex_spark.schema import SAMPLES
+from cortex_spark.sources.store import is_local, local_path
 from cortex_spark.table.forgotten import recall, without_forgotten
 from cortex_spark.table.removal import is_whole
 from cortex_spark.table.warehouse import Warehouse, is_gone
 
-PAGE_SIZE: Final = 25
+__all__ = [
+    "PAGE_SIZE",
+    "Engine",
+    "Page",
+    "check_question",
+    "default_engine",
+    "page",
+    "pinned",
+    "reading",
+    "samples_at",
+]
 
-#: By the time of landing, then ``_id``: new rows come last, and no row moves while others land. NULLs come first.
-ORDER: Final = ("landed_at", "_id")
-
-_TAKEN_DOWN: Final = (
-    "version {version} of samples cannot be read any more: pictures in it were taken down; begin again with the newest"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """``data`` are the documents of page ``page`` (from 1) among the ``length`` that match at table ``version``."""
-
-    page: int
-    length: int
-    version: int
-    data: list[dict[str, Any]]
-    warnings: tuple[str, ...] = ()
+Engine: TypeAlias = Literal["duckdb", "spark"]
 
 
 def page(
-    warehouse: Warehouse,
+    warehouse: Warehouse | str,
     query: str | Mapping[str, Any],
-    page: int | str = 1,
+    page: int | str | None = None,
     *,
     version: int | None = None,
-    fields: Sequence[str] | None = None,
+    fields: Any = None,
+    sort: Any = None,
+    cursor: str | None = None,
+    engine: Engine | None = None,
 ) -> Page:
-    """One page of the documents that match ``query``, in the order of ``ORDER``.
+    """One page of the documents that match ``query``, by default page 1 in the order of landing.
 
     Page 1 of nothing is empty; any other page beyond the end is an error, as are 0, negative numbers and what is no
-    number. With the ``version`` of an earlier answer, pages fit together whatever is written meanwhile.
+    number. With the ``version`` of an earlier answer, pages fit together whatever is written meanwhile. An answer's
+    ``cursor`` leads to the page behind it, for the same query and sort.
+
+    Args:
+        warehouse: with Spark, or its folder alone, which DuckDB reads.
+        query: a MongoDB filter.
+        page: its number, from 1; not beside a ``cursor``, which says it.
+        version: of the table, by default the newest.
+        fields: see ``choose_fields``.
+        sort: see ``parse_sort``.
+        cursor: of an earlier page.
+        engine: ``duckdb`` answers while one waits and is the default where the warehouse is a folder of this machine;
+            ``spark`` where it is not. The answers are the same.
 
     Raises:
         QueryError: the query is wrong or not supported.
-        CortexError: the page, version, field or table does not exist.
+        CortexError: the page, version, field or table does not exist, or the cursor cannot be used.
     """
-    number = page_number(page)
-    compiled = compile_query(query)
-    columns = choose_fields(fields)
-    samples, version = pinned(warehouse, version)
-    matching = samples.filter(compiled.column)
+    root = warehouse if isinstance(warehouse, str) else warehouse.root
+    if (engine or default_engine(root)) == "duckdb":
+        return samples_at(root).page(query, page, version=version, fields=fields, sort=sort, cursor=cursor)
+    if isinstance(warehouse, str):
+        raise CortexError(f"{warehouse}: pages by Spark are asked for with a Warehouse, which has a Spark session")
+    return _by_spark(warehouse, query, page, version=version, fields=fields, sort=sort, cursor=cursor)
+
+
+def default_engine(root: str) -> Engine:
+    """Who reads the warehouse ``root`` where nobody says."""
+    return "duckdb" if is_local(root) else "spark"
+
+
+def check_question(root: str, query: str | Mapping[str, Any], page: int | str | None, **wanted: Any) -> None:
+    """What ``page`` raises before it has read anything."""
+    ask(query, page, signer=Signer(root, Settings().cursor_key), **wanted)
+
+
+def samples_at(root: str) -> Samples:
+    """What this process reads the warehouse ``root`` with; it is kept.
+
+    Raises:
+        CortexError: the warehouse is not a folder.
+    """
+    return _samples_at(str(local_path(root).absolute()))
+
+
+@lru_cache(maxsize=8)
+def _samples_at(root: str) -> Samples:
+    return Samples(root)
+
+
+def _by_spark(warehouse: Warehouse, query: str | Mapping[str, Any], page: int | str | None, **wanted: Any) -> Page:
+    signer = Signer(warehouse.root, Settings().cursor_key)
+    request = ask(query, page, signer=signer, **wanted)
+    samples, version = pinned(warehouse, request.version)
+    matching = samples.filter(request.query.column)
+    keys = [to_key(operand).alias(f"__key_{number}") for number, (operand, _) in enumerate(request.order)]
     with reading(version):
         length = matching.count()
-        pages = max(1, -(-length // PAGE_SIZE))
-        if number > pages:
-            raise CortexError(f"page {number} is beyond the end: {length:,} documents match, the last page is {pages}")
-        chosen = matching.orderBy(*ORDER).offset((number - 1) * PAGE_SIZE).limit(PAGE_SIZE).select(*columns)
-        data = [to_document(row) for row in chosen.toArrow().to_pylist()]
-    return Page(number, length, version, data, compiled.warnings)
+        request.check(length)
+        if request.after is None:
+            ordered = matching.orderBy(*to_columns(request.order)).offset(request.offset)
+        else:
+            behind = to_column(after(request.order, request.after.last))
+            ordered = matching.filter(behind).orderBy(*to_columns(request.order))
+        table = ordered.limit(PAGE_SIZE).select(*request.columns, *keys).toArrow()
+    rows = table.select(list(request.columns)).to_pylist()
+    last = [table[len(request.columns) + number][-1].as_py() for number in range(len(keys))] if rows else []
+    return request.answer(length, version, [to_document(row) for row in rows], last, signer)
 
 
 def pinned(warehouse: Warehouse, version: int | None = None) -> tuple[DataFrame, int]:
@@ -95,7 +148,9 @@ def pinned(warehouse: Warehouse, version: int | None = None) -> tuple[DataFrame,
         raise CortexError(f"version {version} of samples cannot be read any more, the newest is {newest}") from error
     memory = recall(warehouse)
     if memory and version < newest and not is_whole(warehouse, "samples", samples):
-        raise CortexError(_TAKEN_DOWN.format(version=version))
+        raise CortexError(TAKEN_DOWN.format(version=version))
+    added = [part for part in SAMPLES.fields if part.name not in samples.columns]  # of before it had this column
+    samples = samples.select("*", *(F.lit(None).cast(part.dataType).alias(part.name) for part in added))
     return (samples if memory.is_settled else without_forgotten(samples, warehouse, memory)), version
 
 
@@ -111,19 +166,4 @@ def reading(version: int) -> Iterator[None]:
     except (PySparkException, Py4JJavaError) as error:
         if not is_gone(error):
             raise
-        raise CortexError(_TAKEN_DOWN.format(version=version)) from error
-
-
-def page_number(page: int | str) -> int:
-    """The number of a page, checked.
-
-    Raises:
-        CortexError: it is no number, or below 1.
-    """
-    if isinstance(page, str) and re.fullmatch(r"[+-]?\d{1,18}", page, re.ASCII):
-        page = int(page)
-    if isinstance(page, bool) or not isinstance(page, int):
-        raise CortexError(f"page {page!r} is not a number: pages are counted from 1")
-    if page < 1:
-        raise CortexError(f"there is no page {page}: pages are counted from 1")
-    return page
+        raise CortexError(TAKEN_DOWN.format(version=version)) from error

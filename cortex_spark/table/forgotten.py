@@ -81,10 +81,21 @@ def recall(warehouse: Warehouse) -> Memory:
         return Memory()
     seconds = F.col("at").cast("double").alias("at")  # of Spark's times the collected ones have no zone
     rows = warehouse.read("forgotten").select("kind", "value", seconds).collect()
+    return memory_of((row["kind"], row["value"], row["at"]) for row in rows)
+
+
+def memory_of(rows: Iterable[tuple[str, str, float]]) -> Memory:
+    """The memory that rows of ``forgotten`` are: (kind, value, seconds since 1970)."""
+    values: dict[str, set[str]] = {kind: set() for kind in (*KINDS, REMOVED)}
+    last: float | None = None
+    for kind, value, at in rows:
+        values.setdefault(kind, set()).add(value)
+        if kind != REMOVED and (last is None or at > last):
+            last = at
     return Memory(
-        {kind: frozenset(row["value"] for row in rows if row["kind"] == kind) for kind in KINDS},
-        frozenset(row["value"] for row in rows if row["kind"] == REMOVED),
-        max((datetime.fromtimestamp(row["at"], UTC) for row in rows if row["kind"] != REMOVED), default=None),
+        {kind: frozenset(values[kind]) for kind in KINDS},
+        frozenset(values[REMOVED]),
+        None if last is None else datetime.fromtimestamp(last, UTC),
     )
 
 

@@ -129,7 +129,7 @@ def test_command(stored: Stored) -> None:
     arguments = ["--warehouse", stored.warehouse.root, "--q", '{"width": {"$gte": 100}}', "--version", "1"]
     told = CliRunner().invoke(app, [*arguments, "--json", "--page", "2"], catch_exceptions=False)
     answer = json.loads(told.stdout)
-    assert list(answer) == ["page", "length", "data"]
+    assert list(answer) == ["page", "length", "version", "data", "cursor"]
     expected = in_order([row for row in make_rows() if row.get("width", 0) >= 100])
     assert [document["_id"] for document in answer["data"]] == expected[25:]
     assert (answer["page"], answer["length"]) == (2, len(expected))

@@ -1,0 +1,109 @@
+"""Cursors: signed words that say where a walk through an answer goes on.
+
+A cursor holds the table version, a digest of the question (filter and sort), the sort keys of the last document that
+was shown and how many were shown until then. It is signed with a key of the warehouse, so that nobody makes one up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from itsdangerous import BadSignature, SignatureExpired, URLSafeTimedSerializer
+
+from cortex_spark.errors import CortexError
+from cortex_spark.query.order import Order
+from cortex_spark.query.tree import Tree
+from cortex_spark.sources.store import is_local, local_path
+
+#: Seconds for which a cursor is good; what vacuum keeps is older.
+LIFETIME: Final = 24 * 3600
+#: The file of the warehouse with the key.
+KEY_FILE: Final = "_cursor.key"
+_SALT: Final = "cortex.query.cursor"
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Behind the document with the sort keys ``last``, which is number ``shown`` (from 1) of the answer."""
+
+    version: int
+    question: str
+    last: tuple[Any, ...]
+    shown: int
+
+
+def question_digest(tree: Tree, order: Order) -> str:
+    """Names a question: a filter in normal form, and the order of the answer."""
+    return hashlib.sha256(repr((tree, order)).encode()).hexdigest()[:32]
+
+
+class Signer:
+    """Makes and reads the cursors of one warehouse.
+
+    The key is ``configured``, or lies in a file of the warehouse that only its owner reads. Where there is neither, as
+    in a bucket, there are no cursors.
+    """
+
+    def __init__(self, root: str, configured: str | None = None) -> None:
+        key = configured or _stored_key(root)
+        self._serializer = URLSafeTimedSerializer(key, salt=_SALT) if key else None
+
+    def sign(self, cursor: Cursor) -> str | None:
+        """The cursor as text; None where there is no key."""
+        if self._serializer is None:
+            return None
+        return str(self._serializer.dumps([cursor.version, cursor.question, list(cursor.last), cursor.shown]))
+
+    def read(self, text: str, question: str) -> Cursor:
+        """The cursor that ``text`` is.
+
+        Raises:
+            CortexError: it is none of this warehouse's, too old, or of another question.
+        """
+        if self._serializer is None:
+            raise CortexError(
+                "this warehouse has no key for cursors: set CORTEX_CURSOR_KEY, or give a page and a version"
+            )
+        try:
+            version, of, last, shown = self._serializer.loads(text, max_age=LIFETIME)
+        except SignatureExpired:
+            raise CortexError(
+                f"the cursor has expired, one is good for {LIFETIME // 3600} hours: begin again with the first page"
+            ) from None
+        except BadSignature:
+            raise CortexError("this is no cursor of this warehouse: take the one that came with a page") from None
+        if of != question:
+            raise CortexError("the cursor is of another query: filter and sort have to stay as they were")
+        return Cursor(version, of, tuple(last), shown)
+
+
+def _stored_key(root: str) -> str | None:
+    if not is_local(root):
+        return None
+    path = local_path(root) / KEY_FILE
+    try:
+        return path.read_text() or None
+    except FileNotFoundError:
+        pass
+    except OSError:
+        return None
+    # There as a whole or not at all, and only one of two that race.
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")  # of mode 0600
+        try:
+            with os.fdopen(descriptor, "w") as sink:
+                sink.write(secrets.token_hex(32))
+            os.link(name, path)
+        finally:
+            Path(name).unlink()
+    except FileExistsError:
+        pass
+    except OSError:
+        return None  # who may only read the warehouse walks by --page and --version
+    return path.read_text()

@@ -1,0 +1,122 @@
+"""What both engines share of a page: what was asked, checked, and what is answered."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cortex_spark.errors import CortexError
+from cortex_spark.query import order as orders
+from cortex_spark.query.cursor import Cursor, Signer, question_digest
+from cortex_spark.query.document import choose_fields
+from cortex_spark.query.mongo import Query, compile_query
+
+PAGE_SIZE: Final = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """``data`` are the documents of page ``page`` (from 1) among the ``length`` that match at table ``version``.
+
+    ``cursor`` leads to the page behind; None on the last one.
+    """
+
+    page: int
+    length: int
+    version: int
+    data: list[dict[str, Any]]
+    warnings: tuple[str, ...] = ()
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A page that is asked for: of ``query`` in ``order``, with ``columns``; by ``number``, or behind ``after``."""
+
+    query: Query
+    order: orders.Order
+    columns: tuple[str, ...]
+    number: int
+    version: int | None
+    after: Cursor | None
+
+    @property
+    def question(self) -> str:
+        """The digest that cursors carry."""
+        return question_digest(self.query.tree, self.order)
+
+    @property
+    def offset(self) -> int:
+        """How many documents stand before those that are asked for."""
+        return self.after.shown if self.after else (self.number - 1) * PAGE_SIZE
+
+    def check(self, length: int) -> None:
+        """Whether the page is there, of ``length`` documents.
+
+        Raises:
+            CortexError: it is beyond the end.
+        """
+        pages = max(1, -(-length // PAGE_SIZE))
+        if self.after is None and self.number > pages:
+            raise CortexError(
+                f"page {self.number} is beyond the end: {length:,} documents match, the last page is {pages}"
+            )
+
+    def answer(
+        self, length: int, version: int, data: list[dict[str, Any]], last: Sequence[Any], signer: Signer
+    ) -> Page:
+        """The page; ``last`` are the sort keys of the last of ``data``."""
+        shown = self.offset + len(data)
+        cursor = None
+        if data and shown < length:
+            cursor = signer.sign(Cursor(version, self.question, tuple(last), shown))
+        number = -(-shown // PAGE_SIZE) if self.after else self.number
+        return Page(number, length, version, data, self.query.warnings, cursor)
+
+
+def ask(
+    query: str | Mapping[str, Any],
+    page: int | str | None,
+    *,
+    version: int | None,
+    fields: Sequence[str] | None,
+    sort: Any,
+    cursor: str | None,
+    signer: Signer,
+) -> Request:
+    """Check what is asked for.
+
+    Raises:
+        QueryError: the query is wrong or not supported.
+        CortexError: there can be no such page, field or order, or the cursor is not of this question.
+    """
+    number = page_number(1 if page is None else page)
+    compiled = compile_query(query)
+    order = orders.DEFAULT
+    columns = choose_fields(fields)
+    request = Request(compiled, orders.total(order), columns, number, version, None)
+    if cursor is None:
+        return request
+    if page is not None:
+        raise CortexError("a cursor says which page is next: give it, or the number of a page")
+    found = signer.read(cursor, request.question)
+    if version not in (None, found.version):
+        raise CortexError(f"the cursor is of version {found.version} of the table, not of {version}")
+    return Request(compiled, request.order, columns, number, found.version, found)
+
+
+def page_number(page: int | str) -> int:
+    """The number of a page, checked.
+
+    Raises:
+        CortexError: it is no number, or below 1.
+    """
+    if isinstance(page, str) and re.fullmatch(r"[+-]?\d{1,18}", page, re.ASCII):
+        page = int(page)
+    if isinstance(page, bool) or not isinstance(page, int):
+        raise CortexError(f"page {page!r} is not a number: pages are counted from 1")
+    if page < 1:
+        raise CortexError(f"there is no page {page}: pages are counted from 1")
+    return page
