@@ -8,6 +8,7 @@ from typing import Any
 
 from pyspark.sql import Column
 
+from cortex_spark.query.derive import derive
 from cortex_spark.query.normalise import normalise
 from cortex_spark.query.parse import parse
 from cortex_spark.query.spark import to_column
@@ -20,6 +21,11 @@ class Query:
 
     tree: Tree
     warnings: tuple[str, ...]
+
+    @property
+    def derived(self) -> Tree:
+        """The same, for a table whose derived columns are complete: see ``table.derived.is_complete``."""
+        return derive(self.tree)
 
     @property
     def column(self) -> Column:
