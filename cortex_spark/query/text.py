@@ -36,13 +36,19 @@ def read(query: str | Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         QueryError: it is no JSON object, or not one that has exactly one meaning.
     """
-    if isinstance(query, str):
-        query = _parse(query)
-    if not isinstance(query, Mapping):
-        raise QueryError("", f'a query is a JSON object like {{"width": {{"$gt": 100}}}}, not {describe(query)}')
-    checked = _Check().value(query, "", 1)
-    assert isinstance(checked, dict)
+    checked = plain(query)
+    if not isinstance(checked, dict):
+        raise QueryError("", f'a query is a JSON object like {{"width": {{"$gt": 100}}}}, not {describe(checked)}')
     return checked
+
+
+def plain(value: Any, place: str = "") -> Any:
+    """JSON, or what Python has for it, as plain dicts, lists and scalars.
+
+    Raises:
+        QueryError: it is not JSON, or has not exactly one meaning.
+    """
+    return _Check().value(_parse(value, place or "the query") if isinstance(value, str) else value, place, 1)
 
 
 def describe(value: object) -> str:
@@ -60,20 +66,20 @@ def describe(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
-def _parse(text: str) -> Any:
+def _parse(text: str, what: str) -> Any:
     if len(text) > MAX_LENGTH:
-        raise QueryError("", f"the query has {len(text):,} characters, at most {MAX_LENGTH:,} are taken")
+        raise QueryError("", f"{what} has {len(text):,} characters, at most {MAX_LENGTH:,} are taken")
     try:
         return json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
     except json.JSONDecodeError as error:
         raise QueryError(
             "",
-            f"the query is not JSON: {error.msg} at line {error.lineno}, column {error.colno} (character {error.pos})",
+            f"{what} is not JSON: {error.msg} at line {error.lineno}, column {error.colno} (character {error.pos})",
         ) from None
     except RecursionError:
-        raise QueryError("", f"the query is too deep: at most {MAX_DEPTH} levels are taken") from None
+        raise QueryError("", f"{what} is too deep: at most {MAX_DEPTH} levels are taken") from None
     except ValueError:  # Python's own limit to the digits of an integer
-        raise QueryError("", "the query has a number of thousands of digits") from None
+        raise QueryError("", f"{what} has a number of thousands of digits") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -103,7 +109,9 @@ class _Check:
         if isinstance(value, Mapping | list | tuple) and depth > MAX_DEPTH:
             raise QueryError(place, f"too deep: at most {MAX_DEPTH} levels are taken")
         if isinstance(value, _Repeating):
-            raise QueryError(inside(place, value.key), "stands twice in one object; join the two conditions with $and")
+            raise QueryError(
+                inside(place, value.key), "stands twice in one object; of conditions, join the two with $and"
+            )
         if isinstance(value, Mapping):
             return {
                 self.name(name, place): self.value(value[name], inside(place, str(name)), depth + 1) for name in value
