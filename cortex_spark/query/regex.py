@@ -1,19 +1,23 @@
 r"""From a pattern as MongoDB takes it (PCRE) to one of RE2 that matches the same strings, or a refusal.
 
 Every engine that is ours matches by RE2, whose time grows with the text alone. What the two syntaxes share is parsed
-here and written anew without flags but ``i``; what they read differently is put in words that they share:
+here and written anew without flags; what they read differently is put in words that they share:
 
 - ``$`` of PCRE stands before a last newline too: ``\n?\z``, which says the same only at the end of a pattern;
 - ``^`` after each newline (flag ``m``) is not, in PCRE, after the last character: so something has to follow it;
-- ``\s`` has the vertical tab in PCRE alone.
+- ``\s`` has the vertical tab in PCRE alone;
+- with the flag ``i`` both know more letters with every version: the other cases are written out, as PCRE has them.
 
-Backreferences, looking around, atomic groups, possessive quantifiers, Unicode properties and octal numbers are refused.
+Refused are ``\B``, which RE2 finds inside of characters; ``(a*)*``, of which PCRE does not find all; backreferences,
+looking around, atomic groups, possessive quantifiers, Unicode properties, octal numbers.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
+from itertools import chain
 from typing import Final, TypeAlias
 
 import pyarrow as pa
@@ -27,7 +31,7 @@ _NO_SPACE: Final = r"\x{0}-\x{8}\x{e}-\x{1f}!-\x{10ffff}"
 #: Escapes that are a set of characters, as they stand in brackets.
 _SETS: Final = {"d": r"\d", "D": r"\D", "w": r"\w", "W": r"\W", "s": _SPACE, "S": _NO_SPACE}
 _CONTROLS: Final = {"a": "\a", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
-_EDGES: Final = {"A": r"\A", "z": r"\z", "b": r"\b", "B": r"\B"}
+_EDGES: Final = {"A": r"\A", "z": r"\z", "b": r"\b"}
 # fmt: off
 _NAMED: Final = frozenset({
     "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper", "word",
@@ -37,6 +41,16 @@ _NAMED: Final = frozenset({
 _QUANTIFIER: Final = re.compile(r"[*+?]|\{(\d{1,5})(,(\d{0,5}))?\}", re.ASCII)
 _GROUP: Final = re.compile(r"\(\?(?:P?<[A-Za-z_]\w*>|(?P<on>[ims]*)(?:-(?P<off>[ims]+))?:)", re.ASCII)
 _LEADING: Final = re.compile(r"\(\?([ims]+)\)")
+_LETTERS: Final = 0x118E0  # behind the last letter of two cases
+#: Letters that have no other case for PCRE 8.42, whose Unicode is 7.0: they came later, or took part in none of old.
+_ALONE: Final = frozenset(
+    chr(number)
+    for first, last in (
+        *((0x131, 0x131), (0x13F8, 0x13FD), (0x1C80, 0x1CBF), (0x2C2F, 0x2C2F), (0x2C5F, 0x2C5F), (0xA7AE, 0xA7AE)),
+        *((0xA7B2, 0xA7F6), (0xAB70, 0xABBF), (0x104B0, 0x10CF2)),
+    )
+    for number in range(first, last + 1)
+)
 
 
 class PatternError(ValueError):
@@ -54,7 +68,6 @@ class Pattern:
 @dataclass(frozen=True, slots=True)
 class _Char:
     text: str
-    folds: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +103,6 @@ class _Sequence:
 @dataclass(frozen=True, slots=True)
 class _Choice:
     nodes: tuple[_Node, ...]
-    folds: bool | None = None  # None: as outside
 
 
 _Node: TypeAlias = _Char | _Piece | _Edge | _Repeat | _Sequence | _Choice
@@ -102,7 +114,7 @@ def translate(pattern: str, options: str = "") -> Pattern:
     >>> translate("^http://a")
     Pattern(re2=None, prefix='http://a')
     >>> print(translate("cat$", "i").re2)
-    (?i)cat\n?\z
+    [Cc][Aa][Tt]\n?\z
 
     Raises:
         PatternError: it is no pattern, or none that RE2 matches as PCRE does.
@@ -115,7 +127,7 @@ def translate(pattern: str, options: str = "") -> Pattern:
         flags |= set(leading[1])
         start = leading.end()
     node = _Parser(pattern, start).whole(frozenset(flags))
-    written = ("(?i)" if "i" in flags else "") + _write(node, True, 0)
+    written = _write(node, True, 0)
     try:
         pc.match_substring_regex(pa.array([""]), written)
     except pa.ArrowInvalid as error:
@@ -168,6 +180,8 @@ class _Parser:
         else:
             least = int(found[1])
             most = least if found[2] is None else int(found[3]) if found[3] else None
+        if most is None and not _width(node):
+            raise self.error("repeats without end what may be empty, of which PCRE misses matches,")
         return _Repeat(node, least, most, found[0] + "?" * lazy)
 
     def atom(self, flags: frozenset[str]) -> list[_Node]:
@@ -178,7 +192,7 @@ class _Parser:
             case "(":
                 return [self.group(flags, start)]
             case "[":
-                return [self.brackets()]
+                return [self.brackets("i" in flags)]
             case "\\":
                 return self.escape(flags)
             case ".":
@@ -192,18 +206,15 @@ class _Parser:
             case "\0":
                 raise self.error("has a NUL character", start)
             case _:
-                return [_Char(letter, "i" in flags)]
+                return [_literal(letter, "i" in flags)]
 
     def group(self, flags: frozenset[str], start: int) -> _Node:
-        folds = None
         if self.pattern.startswith("?", self.at):
             found = _GROUP.match(self.pattern, start)
             if found is None:
                 raise self.error("has a group that RE2 has not, or flags in the middle (write (?i:...)),", start)
             self.at = found.end()
-            changed = (flags | set(found["on"] or "")) - set(found["off"] or "")
-            folds = "i" in changed if ("i" in changed) != ("i" in flags) else None
-            flags = frozenset(changed)
+            flags = (flags | set(found["on"] or "")) - set(found["off"] or "")
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise self.error(f"has more than {MAX_DEPTH} groups inside each other", start)
@@ -212,7 +223,7 @@ class _Parser:
             raise self.error("has a group that is not closed", start)
         self.at += 1
         self.depth -= 1
-        return _Choice((node,), folds)
+        return _Choice((node,))
 
     def escape(self, flags: frozenset[str]) -> list[_Node]:
         start = self.at - 1
@@ -221,7 +232,7 @@ class _Parser:
             end = self.pattern.find("\\E", self.at)
             text = self.pattern[self.at + 1 : end if end >= 0 else None]
             self.at = end + 2 if end >= 0 else len(self.pattern)
-            return [_Char(one, "i" in flags) for one in text] or [_Sequence(())]
+            return [_literal(one, "i" in flags) for one in text] or [_Sequence(())]
         if letter == "Z":
             self.at += 1
             return [_Edge("$", False, start)]
@@ -231,7 +242,7 @@ class _Parser:
         if letter in _SETS and letter:
             self.at += 1
             return [_Piece(f"[{_SETS[letter]}]", 1)]
-        return [_Char(self.character(start), "i" in flags)]
+        return [_literal(self.character(start), "i" in flags)]
 
     def character(self, start: int) -> str:
         r"""The character behind a backslash."""
@@ -254,30 +265,29 @@ class _Parser:
             raise self.error(f"has \\{letter}, which is not supported,", start)
         return letter
 
-    def brackets(self) -> _Node:
+    def brackets(self, folds: bool) -> _Node:
         start = self.at - 1
         if self.pattern.startswith(":", self.at) and ":]" in self.pattern[self.at :]:
             raise self.error("has a named set outside of brackets (write [[:alpha:]])", start)
         inverted = self.pattern.startswith("^", self.at)
         self.at += inverted
         parts: list[str] = []
-        first = True
-        while first or not self.pattern.startswith("]", self.at):
+        while not self.pattern.startswith("]", self.at) or not parts:
             if self.at >= len(self.pattern):
                 raise self.error("has a bracket that is not closed", start)
-            low = self.member()
-            first = False
-            ranged = self.pattern.startswith("-", self.at) and not self.pattern.startswith("-]", self.at)
-            if not ranged:
-                parts.append(low if len(low) > 1 else _quoted(low))
-                continue
-            self.at += 1
-            high = self.member()
-            if len(low) > 1 or len(high) > 1:
-                raise self.error("has a range whose end is a set (write \\-)", start)
-            if high < low:
-                raise self.error("has a range that goes backwards", start)
-            parts.append(f"{_quoted(low)}-{_quoted(high)}")
+            low = high = self.member()
+            if self.pattern.startswith("-", self.at) and not self.pattern.startswith("-]", self.at):
+                self.at += 1
+                high = self.member()
+                if len(low) > 1 or len(high) > 1:
+                    raise self.error("has a range whose end is a set (write \\-)", start)
+                if high < low:
+                    raise self.error("has a range that goes backwards", start)
+            if len(low) > 1:  # PCRE takes only these two for letters of either case
+                parts.append(low.replace("lower:]", "alpha:]").replace("upper:]", "alpha:]") if folds else low)
+            else:
+                parts.append(_quoted(low) if low == high else f"{_quoted(low)}-{_quoted(high)}")
+                parts += [_quoted(other) for other in _other_cases(low, high)] if folds else []
         self.at += 1
         return _Piece(f"[{'^' * inverted}{''.join(parts)}]", 1)
 
@@ -304,6 +314,31 @@ class _Parser:
             self.at += 1
             return "\b"
         return self.character(start)
+
+
+def _literal(letter: str, folds: bool) -> _Node:
+    cases = _cases().get(letter, letter) if folds else letter
+    return _Char(letter) if len(cases) == 1 else _Piece(f"[{cases}]", 1)
+
+
+def _other_cases(low: str, high: str) -> list[str]:
+    """The letters outside of a range that are another case of one inside."""
+    others = {other for letter, cases in _cases().items() if low <= letter <= high for other in cases}
+    return sorted(other for other in others if not low <= other <= high)
+
+
+@cache
+def _cases() -> dict[str, str]:
+    """Of each letter that has several cases all of them, as PCRE 8.42 (MongoDB 6) has them."""
+    groups: dict[str, str] = {}
+    for letter in map(chr, chain(range(0xD800), range(0xE000, _LETTERS))):
+        if letter in _ALONE:
+            continue
+        key = letter
+        for change in (str.lower, str.upper):
+            key = change(key) if len(change(key)) == 1 else key
+        groups[key] = groups.get(key, "") + letter
+    return {letter: group for group in groups.values() if len(group) > 1 for letter in group}
 
 
 def _quoted(letter: str) -> str:
@@ -357,9 +392,8 @@ def _write(node: _Node, last: bool, following: int) -> str:
                 after = sum(map(_width, nodes[number + 1 :])) + following
                 written.append(_write(child, last and number + 1 == len(nodes), after))
             return "".join(written)
-        case _Choice(nodes, folds):
-            flags = {None: "", True: "i", False: "-i"}[folds]
-            return f"(?{flags}:{'|'.join(_write(child, last, following) for child in nodes)})"
+        case _Choice(nodes):
+            return f"(?:{'|'.join(_write(child, last, following) for child in nodes)})"
 
 
 def _prefix(node: _Node) -> tuple[str, bool]:
@@ -368,7 +402,7 @@ def _prefix(node: _Node) -> tuple[str, bool]:
         return "", False
     prefix = ""
     for number, child in enumerate(node.nodes[1:], 1):
-        if not isinstance(child, _Char) or child.folds:
+        if not isinstance(child, _Char):
             rest = node.nodes[number:]
             return prefix, all(isinstance(one, _Repeat) and one.least == 0 for one in rest)
         prefix += child.text

@@ -121,6 +121,8 @@ def nested(depth: int) -> str:
         ('{"url": {"$regex": "a{,3}"}}', "url.$regex", "a brace that is no quantifier"),
         ('{"url": {"$regex": "a{1001}"}}', "url.$regex", "invalid repetition size"),
         ('{"url": {"$regex": "a*+"}}', "url.$regex", "possessive"),
+        ('{"url": {"$regex": "(a*)*"}}', "url.$regex", "repeats without end what may be empty"),
+        ('{"url": {"$regex": "a\\\\B"}}', "url.$regex", "\\B, which is not supported"),
         ('{"url": {"$regex": "(?=a)"}}', "url.$regex", "a group that RE2 has not"),
         ('{"url": {"$regex": "(?<!a)b"}}', "url.$regex", "a group that RE2 has not"),
         ('{"url": {"$regex": "(?>a)"}}', "url.$regex", "a group that RE2 has not"),
