@@ -56,8 +56,7 @@ def query(
     from cortex_spark.query.page import page as read_page
     from cortex_spark.query.view import page_table
 
-    names = _names(fields)
-    wanted: dict[str, Any] = {"version": version, "fields": names, "sort": sort, "cursor": cursor}
+    wanted: dict[str, Any] = {"version": version, "fields": fields, "sort": sort, "cursor": cursor}
     chosen = engine or EngineName(default_engine(warehouse))
     try:
         with err.status("reading samples") as status:
@@ -85,17 +84,10 @@ def query(
         }
         typer.echo(json.dumps(answer, allow_nan=False))
         return
-    out.print(page_table(found, seconds, None if names is None else choose_fields(names)))
+    out.print(page_table(found, seconds, None if fields is None else choose_fields(fields)))
     if found.cursor is not None:
         # As one line whatever the terminal's width: it is there to be copied.
         err.print(f"next page: --cursor {found.cursor}", style="dim", markup=False, soft_wrap=True, highlight=False)
-
-
-def _names(fields: str | None) -> Any:
-    """A list of names, or a projection as it was given."""
-    if fields is None or fields.lstrip().startswith("{"):
-        return fields
-    return [name.strip() for name in fields.split(",") if name.strip()]
 
 
 def _with_spark(warehouse: str) -> Any:

@@ -15,7 +15,6 @@ from pyspark.sql import functions as F
 from cortex_spark.config import Settings
 from cortex_spark.errors import CortexError
 from cortex_spark.query.cursor import Signer
-from cortex_spark.query.document import to_document
 from cortex_spark.query.order import after, to_columns, to_key
 from cortex_spark.query.request import PAGE_SIZE, Page, ask
 from cortex_spark.query.samples import TAKEN_DOWN, Samples
@@ -63,7 +62,7 @@ def page(
         query: a MongoDB filter.
         page: its number, from 1; not beside a ``cursor``, which says it.
         version: of the table, by default the newest.
-        fields: see ``choose_fields``.
+        fields: see ``parse_fields``.
         sort: see ``parse_sort``.
         cursor: of an earlier page.
         engine: ``duckdb`` answers while one waits and is the default where the warehouse is a folder of this machine;
@@ -110,6 +109,7 @@ def _by_spark(warehouse: Warehouse, query: str | Mapping[str, Any], page: int | 
     request = ask(query, page, signer=signer, **wanted)
     samples, version = pinned(warehouse, request.version)
     matching = samples.filter(request.query.column)
+    columns = request.fields.columns
     keys = [to_key(operand).alias(f"__key_{number}") for number, (operand, _) in enumerate(request.order)]
     with reading(version):
         length = matching.count()
@@ -119,10 +119,10 @@ def _by_spark(warehouse: Warehouse, query: str | Mapping[str, Any], page: int | 
         else:
             behind = to_column(after(request.order, request.after.last))
             ordered = matching.filter(behind).orderBy(*to_columns(request.order))
-        table = ordered.limit(PAGE_SIZE).select(*request.columns, *keys).toArrow()
-    rows = table.select(list(request.columns)).to_pylist()
-    last = [table[len(request.columns) + number][-1].as_py() for number in range(len(keys))] if rows else []
-    return request.answer(length, version, [to_document(row) for row in rows], last, signer)
+        table = ordered.limit(PAGE_SIZE).select(*columns, *keys).toArrow()
+    rows = table.select(list(columns)).to_pylist() if columns else [{}] * table.num_rows
+    last = [table[len(columns) + number][-1].as_py() for number in range(len(keys))] if rows else []
+    return request.answer(length, version, rows, last, signer)
 
 
 def pinned(warehouse: Warehouse, version: int | None = None) -> tuple[DataFrame, int]:

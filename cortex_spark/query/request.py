@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from cortex_spark.errors import CortexError
 from cortex_spark.query import order as orders
 from cortex_spark.query.cursor import Cursor, Signer, question_digest
-from cortex_spark.query.document import choose_fields
+from cortex_spark.query.document import Projection, parse_fields, parse_sort, to_document
 from cortex_spark.query.mongo import Query, compile_query
 
 PAGE_SIZE: Final = 25
@@ -33,11 +33,11 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A page that is asked for: of ``query`` in ``order``, with ``columns``; by ``number``, or behind ``after``."""
+    """A page that is asked for: of ``query`` in ``order``, with ``fields``; by ``number``, or behind ``after``."""
 
     query: Query
     order: orders.Order
-    columns: tuple[str, ...]
+    fields: Projection
     number: int
     version: int | None
     after: Cursor | None
@@ -65,9 +65,10 @@ class Request:
             )
 
     def answer(
-        self, length: int, version: int, data: list[dict[str, Any]], last: Sequence[Any], signer: Signer
+        self, length: int, version: int, rows: Iterable[Mapping[str, Any]], last: Sequence[Any], signer: Signer
     ) -> Page:
-        """The page; ``last`` are the sort keys of the last of ``data``."""
+        """The page of ``rows``; ``last`` are the sort keys of the last one."""
+        data = [self.fields.project(to_document(row)) for row in rows]
         shown = self.offset + len(data)
         cursor = None
         if data and shown < length:
@@ -81,7 +82,7 @@ def ask(
     page: int | str | None,
     *,
     version: int | None,
-    fields: Sequence[str] | None,
+    fields: Any,
     sort: Any,
     cursor: str | None,
     signer: Signer,
@@ -94,9 +95,8 @@ def ask(
     """
     number = page_number(1 if page is None else page)
     compiled = compile_query(query)
-    order = orders.DEFAULT
-    columns = choose_fields(fields)
-    request = Request(compiled, orders.total(order), columns, number, version, None)
+    order = orders.total(parse_sort(sort) or orders.DEFAULT)
+    request = Request(compiled, order, parse_fields(fields), number, version, None)
     if cursor is None:
         return request
     if page is not None:
@@ -104,7 +104,7 @@ def ask(
     found = signer.read(cursor, request.question)
     if version not in (None, found.version):
         raise CortexError(f"the cursor is of version {found.version} of the table, not of {version}")
-    return Request(compiled, request.order, columns, number, found.version, found)
+    return replace(request, version=found.version, after=found)
 
 
 def page_number(page: int | str) -> int:

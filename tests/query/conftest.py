@@ -19,9 +19,10 @@ from pymongo.collection import Collection
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from cortex_spark.query.document import to_document
+from cortex_spark.query.document import to_bson, to_document
 from cortex_spark.schema import SAMPLES
 from cortex_spark.table import Warehouse
+from cortex_spark.table.derived import with_derived
 
 Row = dict[str, Any]
 
@@ -32,7 +33,10 @@ MONGOD_OPTIONS = [
 ROWS = 96
 #: Stored values by field, few enough that queries drawn from them find something.
 POOLS: dict[str, list[Any]] = {
-    "url": ["http://a.example/cat.jpg", "http://a.example/Cat.jpg", "http://b.example/ü.png", ""],
+    "url": [
+        *("http://a.example/cat.jpg", "http://a.example/Cat.jpg", "http://b.example/ü.png", "", "\n"),
+        *("http://a.example/cat.jpg\n", "HTTP://B.EXAMPLE/\u212a\nline/\u017f.jpg\r", "cat\x0bdog\n\n"),
+    ],
     "datetime": [
         datetime(2023, 1, 4, 9, 58, 14, 82248, UTC),
         datetime(2023, 1, 4, 9, 58, 14, 82999, UTC),
@@ -53,6 +57,8 @@ POOLS: dict[str, list[Any]] = {
 BOX_POOLS: dict[str, list[Any]] = {
     "x1": [0, 10, 20],
     "x2": [100, 200, 300],
+    "y1": [0, 5],
+    "y2": [50, 99],
     "classname": ["cat", "dog", "person", "teddy bear"],
     "confidence": [0.1, 0.5, 0.9, float("nan")],
 }
@@ -86,16 +92,19 @@ def make_rows(seed: int = 7) -> list[Row]:
 
 
 def to_frame(spark: SparkSession, rows: list[Row]) -> DataFrame:
+    """Rows as the table has them, with what is derived from their boxes."""
     schema = to_arrow_schema(SAMPLES, timezone="UTC")
-    return spark.createDataFrame(pa.Table.from_pylist(rows, schema))
+    return with_derived(spark.createDataFrame(pa.Table.from_pylist(rows, schema)))
 
 
 @dataclass(frozen=True)
 class Stored:
-    """The same rows twice: as ``samples`` of a warehouse, and as documents in MongoDB."""
+    """The same rows: as ``samples`` of a warehouse, in Spark's memory and in ours, and as documents in MongoDB."""
 
     warehouse: Warehouse
     samples: DataFrame
+    cached: DataFrame
+    table: pa.Table
     collection: Collection[Row]
 
 
@@ -143,5 +152,6 @@ def stored(spark: SparkSession, mongod: pymongo.MongoClient[Row], tmp_path_facto
     warehouse.append_once(to_frame(spark, rows), "samples", app_id="test", version=0)
     samples = warehouse.read("samples")
     collection = mongod.cortex.samples
-    collection.insert_many([to_document(row) for row in samples.toArrow().to_pylist()])
-    return Stored(warehouse, samples, collection)
+    table = samples.toArrow()
+    collection.insert_many([to_bson(to_document(row)) for row in table.to_pylist()])
+    return Stored(warehouse, samples, samples.coalesce(1).cache(), table, collection)

@@ -7,7 +7,6 @@ from cortex_spark.query.page import page
 from .conftest import Stored
 from .test_judge import CASES, compare, generate, in_mongo
 
-
 #: Of the table, before other tests add to it.
 VERSION = 1
 
