@@ -46,8 +46,10 @@ def expressions(object_analysis: str, width: str, height: str) -> dict[str, str]
     area = f"CAST({side.format('x', width)} AS DOUBLE) * {side.format('y', height)}"
     picture = f"CASE WHEN {width} > 0 AND {height} > 0 THEN CAST({width} AS DOUBLE) * {height} END"
     torn = " OR ".join(f"b.{corner} IS NULL" for corner in ("x1", "y1", "x2", "y2"))
-    count = "array_max(transform(annotators, of_one -> size(filter(of_one, b -> b.classname = c))))"
-    share = f"if(exists(found, b -> {torn}), NULL, array_max(transform(found, b -> {area})) / {picture})"
+    # Nearly always there is one annotator, and no corner is NULL: then nothing is looked at twice.
+    most = "array_max(transform(annotators, of_one -> size(filter(of_one, b -> b.classname = c))))"
+    count = f"if(size(annotators) = 1, size(found), {most})"
+    share = f"if(torn AND exists(found, b -> {torn}), NULL, array_max(transform(found, b -> {area})) / {picture})"
     confidence = "array_max(transform(found, b -> nanvl(b.confidence, NULL)))"
     of_class = _let(
         "found",
@@ -55,14 +57,17 @@ def expressions(object_analysis: str, width: str, height: str) -> dict[str, str]
         f"named_struct('count', {count}, 'share', {share}, 'confidence', {confidence})",
     )
     present = "array_distinct(filter(transform(boxes, b -> b.classname), c -> c IS NOT NULL))"
-    by_class = f"map_from_entries(transform({present}, c -> struct(c, {of_class})))"
+    by_class = _let(
+        "torn", f"exists(boxes, b -> {torn})", f"map_from_entries(transform({present}, c -> struct(c, {of_class})))"
+    )
     # The NULL is for the type alone: fields that cannot be NULL are not what the table has.
     none = "if(true, named_struct('count', 0, 'share', 0D, 'confidence', CAST(NULL AS DOUBLE)), NULL)"
     fields = ", ".join(f"'{field_name(name)}', coalesce(m['{name}'], {none})" for name in CLASSES)
     objects = _let("m", by_class, f"named_struct({fields})")
-    names = ", ".join(f"'{name}'" for name in BY_RARITY)
-    rank = f"nullif(array_position(array({names}), b.classname), 0L) - 1L"
-    rarest = f"CAST(coalesce(array_min(transform(boxes, b -> {rank})), {len(BY_RARITY)}L) AS INT)"
+    by_rarity = "array({})".format(", ".join(f"'{name}'" for name in BY_RARITY))
+    # An intersection has the order of its first array. get gives NULL where it is empty, and NULL has no position.
+    first = f"get(array_intersect({by_rarity}, transform(boxes, b -> b.classname)), 0)"
+    rarest = f"CAST(coalesce(array_position({by_rarity}, {first}) - 1, {len(BY_RARITY)}) AS INT)"
     annotators = f"filter({object_analysis}, of_one -> of_one IS NOT NULL)"
     return {
         name: f"CASE WHEN {object_analysis} IS NOT NULL THEN "
