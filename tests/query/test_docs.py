@@ -12,7 +12,7 @@ from cortex_spark.query.errors import QueryError
 from cortex_spark.query.mongo import mongo
 
 from .conftest import ROWS, Stored
-from .test_judge import as_columns, compare, in_mongo
+from .judge import as_columns, compare, in_mongo
 
 PAGE = (Path(__file__).parents[2] / "docs" / "query.md").read_text()
 

@@ -1,0 +1,129 @@
+"""MongoDB is the judge: what it finds, every back end has to find."""
+
+import json
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any, Final, TypeAlias
+
+import duckdb
+import pyarrow as pa
+from bson import json_util
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from cortex_spark.query.duck import ROWS as DUCK_ROWS
+from cortex_spark.query.duck import Parameters, to_sql
+from cortex_spark.query.mongo import compile_query, mongo
+from cortex_spark.query.spark import to_column
+from cortex_spark.query.tree import Tree
+
+from .conftest import Stored
+
+Ids: TypeAlias = frozenset[str]
+Answers: TypeAlias = Callable[[Stored, Sequence[Tree]], list[Ids]]
+
+
+def in_bson(query: str) -> dict[str, Any]:
+    """A query as the server gets it: dates are dates; $regex stays an operator, which json_util makes a value of."""
+    made = json.loads(query, object_hook=lambda one: json_util.object_hook(one) if "$date" in one else one)
+    assert isinstance(made, dict)
+    return made
+
+
+def in_mongo(stored: Stored, query: str) -> Ids:
+    return frozenset(found["_id"] for found in stored.collection.find(in_bson(query), {"_id": 1}))
+
+
+def _answers(table: pa.Table, number: int) -> list[Ids]:
+    """The ids of the rows of which each of the columns behind ``_id`` is true."""
+    ids: list[Any] = table["_id"].to_pylist()
+    answers = []
+    for place in range(1, number + 1):
+        answer = table.column(place)
+        assert answer.null_count == 0, f"predicate {place - 1} is neither true nor false somewhere"
+        answers.append(frozenset(_id for _id, matches in zip(ids, answer.to_pylist(), strict=True) if matches))
+    return answers
+
+
+def by_spark(samples: DataFrame, trees: Sequence[Tree]) -> list[Ids]:
+    """The ids that each predicate finds, all of them columns of one job."""
+    columns = [to_column(tree).alias(f"q{number}") for number, tree in enumerate(trees)]
+    return _answers(samples.select("_id", *columns).toArrow(), len(trees))
+
+
+def by_duckdb(stored: Stored, trees: Sequence[Tree]) -> list[Ids]:
+    parameters = Parameters()
+    columns = [to_sql(tree, parameters) for tree in trees]
+    with duckdb.connect() as database:
+        database.execute("SET TimeZone = 'UTC'")
+        database.register("samples", stored.table)
+        text = f"SELECT _id, {', '.join(columns)} FROM samples AS {DUCK_ROWS}"
+        found = database.sql(text, params=parameters.values)
+        assert found is not None
+        return _answers(found.to_arrow_table(), len(trees))
+
+
+#: Who answers, and how many predicates at a time.
+BACKENDS: Final[dict[str, tuple[Answers, int]]] = {
+    "Spark": (lambda stored, trees: by_spark(stored.cached, trees), 100),
+    "DuckDB": (by_duckdb, 50),
+}
+
+
+def as_columns(samples: DataFrame, texts: Sequence[str]) -> list[Ids]:
+    return by_spark(samples, [compile_query(text).tree for text in texts])
+
+
+def as_filters(samples: DataFrame, texts: Sequence[str]) -> list[Ids]:
+    """The same by filters of the table, which Delta and Parquet skip files by; one job."""
+    parts = [samples.filter(mongo(text)).select(F.lit(number).alias("q"), "_id") for number, text in enumerate(texts)]
+    rows = reduce(DataFrame.unionAll, parts).collect()
+    return [frozenset(row["_id"] for row in rows if row["q"] == number) for number in range(len(texts))]
+
+
+def compare(texts: Sequence[str], expected: Sequence[Ids], found: Sequence[Ids], who: str = "Spark") -> None:
+    wrong = [
+        f"{text}\n  MongoDB {len(want)}, {who} {len(got)}; differing: {sorted(want ^ got)[:3]}"
+        for text, want, got in zip(texts, expected, found, strict=True)
+        if want != got
+    ]
+    assert not wrong, f"{len(wrong)} of {len(texts)} differ, the shortest:\n" + "\n".join(sorted(wrong, key=len)[:5])
+
+
+def judge(stored: Stored, texts: Sequence[str], who: Sequence[str] = tuple(BACKENDS)) -> list[Ids]:
+    """What MongoDB finds, and every back end too, by the boxes and by what is derived from them."""
+    expected = [in_mongo(stored, text) for text in texts]
+    compiled = [compile_query(text) for text in texts]
+    for name in who:
+        answer, batch = BACKENDS[name]
+        for start in range(0, len(texts), batch):
+            part = slice(start, start + batch)
+            compare(texts[part], expected[part], answer(stored, [query.tree for query in compiled[part]]), name)
+        changed = [number for number, query in enumerate(compiled) if query.derived != query.tree]
+        for start in range(0, len(changed), batch):
+            some = changed[start : start + batch]
+            found = answer(stored, [compiled[number].derived for number in some])
+            compare([texts[one] for one in some], [expected[one] for one in some], found, f"{name}, derived,")
+    return expected
+
+
+def draw(strategy: st.SearchStrategy[Any], number: int, *, derandomize: bool = True) -> list[Any]:
+    """So many examples, or fewer where they repeat."""
+    found: dict[str, Any] = {}
+
+    @settings(
+        max_examples=number,
+        derandomize=derandomize,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy)
+    def collect(example: Any) -> None:
+        found[repr(example)] = example
+
+    collect()
+    return list(found.values())
