@@ -38,6 +38,7 @@ CASES: list[dict[str, Any]] = [
     {"annotators.name": {"$exists": False}},
     {"annotators": {"$not": {"$elemMatch": {"name": "yolo", "model": "m1"}}}},
     {"annotators.name": {"$gt": "human"}, "annotators.model": "m1"},
+    {"annotators.name": {"$gt": "human", "$lt": "yolo"}},
     {"object_analysis.classname": "cat"},
     {"object_analysis.classname": {"$ne": "cat"}},
     {"object_analysis.classname": None},
@@ -92,6 +93,8 @@ CASES: list[dict[str, Any]] = [
     {"annotators": {"$in": [[], None]}},
     {"annotators": {"$nin": [[]]}},
     {"histogram": {"$elemMatch": {"$eq": []}}},
+    # $size
+    *[{name: {"$size": size}} for name in ("annotators", "histogram", "object_analysis.0") for size in (0, 1, 2)],
     # $all
     {"histogram": {"$all": []}},
     {"histogram": {"$not": {"$all": []}}},
@@ -128,6 +131,7 @@ CASES: list[dict[str, Any]] = [
     {"url": {"$not": {"$regex": "^http://a\\.[a-z]+/C"}}},
     {"url": {"$regex": ""}},
     {"url": {"$regex": "^$"}},
+    {"url": {"$regex": "jpg$"}},
     {"annotators.name": {"$regex": "^h|o$"}},
     {"annotators": {"$elemMatch": {"name": {"$regex": "^y"}, "model": {"$not": {"$regex": "2"}}}}},
     {"object_analysis": {"$elemMatch": {"$elemMatch": {"classname": {"$regex": "^teddy .e"}}}}},
