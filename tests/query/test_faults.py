@@ -195,13 +195,13 @@ def _lost_null(right: Any) -> Any:
 
 
 def _negated_without_null(right: Any) -> Any:
-    def condition(self: Any, tree: Any, scope: Any) -> str:
+    def sql(self: Any, tree: Any, scope: Any) -> Any:
         if getattr(tree, "negated", False) and not isinstance(tree, IsNull | Constant):
             value = scope(tree.operand.path)
             return f"({value} IS NOT NULL AND NOT {self.condition(tree, value)})"
         return right(self, tree, scope)
 
-    return condition
+    return sql
 
 
 def _all_of_nothing(right: Any) -> Any:
