@@ -12,7 +12,7 @@ import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -25,9 +25,9 @@ from cortex_spark.config import Settings
 from cortex_spark.errors import CortexError
 from cortex_spark.query.cursor import Signer
 from cortex_spark.query.duck import ROWS, Parameters, document, quoted, to_hidden, to_key, to_order, to_sql, type_name
-from cortex_spark.query.order import Order, after, between
+from cortex_spark.query.order import after, between
 from cortex_spark.query.request import PAGE_SIZE, Page, Request, ask
-from cortex_spark.query.tree import And, Constant, IsNan, IsNull, OneOf, Operand, Or, Test, Tree
+from cortex_spark.query.tree import And, Comparison, Constant, IsNan, IsNull, OneOf, Operand, Or, Test, Tree
 from cortex_spark.schema import SAMPLES
 from cortex_spark.sources.store import local_path
 from cortex_spark.table.derived import is_complete
@@ -176,7 +176,7 @@ class Samples:
 
     def index(self, version: int | None = None) -> int:
         """Make the indexes of ``_id`` that are missing, and say how many."""
-        return self._indexes.build(self._database.cursor(), self._table.snapshot(version).files)
+        return self._indexes.build(self._database.cursor(), self._table.snapshot(version)[0].files)
 
     @property
     def signer(self) -> Signer:
@@ -186,10 +186,10 @@ class Samples:
     def _view(self, version: int | None) -> View:
         if not self._table.exists():
             raise CortexError(f"{self.root} has no samples yet: is --warehouse right, and has `cortex label` run?")
-        snapshot = self._table.snapshot(version)
+        snapshot, is_newest = self._table.snapshot(version)
         memory = self._forgotten.recall(self._database.cursor())
         # The newest version's files are there, or the answer is asked for again.
-        if snapshot.version < self._table.newest() and snapshot.missing:
+        if not is_newest and snapshot.missing:
             raise self._gone(snapshot.version)
         return View(snapshot, None if memory.is_settled else memory)
 
@@ -211,12 +211,9 @@ class Samples:
             length = groups.length
             request.check(length)
             places = self._places(request, view, tree, groups) if length else []
+            rows = self._fetch(view, places, request.fields.columns)
         else:
-            found = self._look_up(view, tree, ids, request.order)
-            length = len(found)
-            request.check(length)
-            places = _slice(found, request, length)
-        rows = self._fetch(view, places, request.fields.columns)
+            length, places, rows = self._look_up(request, view, tree, ids)
         last = places[-1].keys if places else ()
         return request.answer(length, view.snapshot.version, rows, last, signer)
 
@@ -275,23 +272,62 @@ class Samples:
             skipped = 0
             parts.append(after(request.order, request.after.last))
         codes = [int(groups.codes[one]) * (-1 if descending else 1) for one in range(first, last + 1)]
-        if len(codes) < len(groups.codes):
-            parts.append(_within(operand, codes))
+        within = _within(operand, codes) if len(codes) < len(groups.codes) else Constant()
+        parts.append(within)
         files = groups.files_of(first, last)
-        parameters = Parameters()
-        source = _source(view, [view.snapshot.files[one] for one in files], parameters)
-        where = self._where(view, And(tuple(parts)), parameters)
+        numbers = codes == [_NUMBER] and not isinstance(operand.kind, TimestampType)
+        if numbers:
+            bounds, skipped = self._bounds(request, view, And((tree, within)), files, skipped)
+            parts += bounds
         keys = ", ".join(to_key(key) for key, _ in request.order)
-        numbers = isinstance(operand.kind, DoubleType) and codes == [_NUMBER]
-        found = self._run(
-            f"SELECT {ROWS}.file_index, {ROWS}.file_row_number, {keys} FROM {source} AS {ROWS} WHERE {where}"
-            f" ORDER BY {to_order(request.order, numbers=numbers)} LIMIT {PAGE_SIZE} OFFSET {skipped:d}",
-            parameters,
+        found = self._select(
+            view,
+            And(tuple(parts)),
+            files,
+            f"{ROWS}.file_index, {ROWS}.file_row_number, {keys}",
+            f"ORDER BY {to_order(request.order, numbers=numbers)} LIMIT {PAGE_SIZE} OFFSET {skipped:d}",
         ).fetchall()
         return [Place(files[file], row, tuple(key)) for file, row, *key in found]
 
-    def _look_up(self, view: View, tree: Tree, ids: Sequence[str], order: Order) -> list[Place]:
-        """The places of all matching rows that have one of ``ids``, in order."""
+    def _bounds(
+        self, request: Request, view: View, within: Tree, files: list[int], skipped: int
+    ) -> tuple[list[Tree], int]:
+        """Bounds of the first sort key on the page, and how many rows within them stand before it.
+
+        By the first key alone: the others, mostly ``_id``, are then read of few rows.
+        """
+        operand, descending = request.order[0]
+        near: Comparison = "lte" if descending else "gte"
+        far: Comparison = "gte" if descending else "lte"
+        if request.after is not None:
+            within = And((within, after(request.order[:1], request.after.last)))
+        key, direction = to_key(operand), "DESC" if descending else "ASC"
+        found = self._select(
+            view, within, files, key, f"ORDER BY {key} {direction} LIMIT {PAGE_SIZE} OFFSET {skipped:d}"
+        ).fetchall()
+        bounds: list[Tree] = []
+        if len(found) == PAGE_SIZE:
+            bounds.append(Test(operand, far, found[-1][0]))
+        if skipped:
+            start = Test(operand, near, found[0][0])
+            bounds.append(start)
+            before = self._select(view, And((within, replace(start, negated=True))), files, "count(*)", "").fetchall()
+            skipped -= before[0][0]
+        return bounds, skipped
+
+    def _select(
+        self, view: View, tree: Tree, files: Sequence[int], selected: str, rest: str
+    ) -> duckdb.DuckDBPyConnection:
+        """What is ``selected`` of the rows of some files of which ``tree`` is true."""
+        parameters = Parameters()
+        source = _source(view, [view.snapshot.files[one] for one in files], parameters)
+        where = self._where(view, tree, parameters)
+        return self._run(f"SELECT {selected} FROM {source} AS {ROWS} WHERE {where} {rest}", parameters)
+
+    def _look_up(
+        self, request: Request, view: View, tree: Tree, ids: Sequence[str]
+    ) -> tuple[int, list[Place], list[dict[str, Any]]]:
+        """How many rows match that have one of ``ids``; of the page the places, and the rows."""
         files = view.snapshot.files
         found, unknown = self._indexes.find(files, ids)
         if unknown:
@@ -303,40 +339,42 @@ class Samples:
                 chosen.append(files[number])
             self._indexes.build(self._database.cursor(), chosen)
             found, unknown = self._indexes.find(files, ids)
+        # What fits on a page is read at once: row groups cost more than rows.
+        at_once = not unknown and sum(map(len, found.values())) <= PAGE_SIZE and request.after is None
+        columns = request.fields.columns if at_once else ()
         parameters = Parameters()
         # A file without an index is read as a whole.
         scans = [_rows_of(view, number, rows, parameters) for number, rows in found.items()]
         scans += [_rows_of(view, number, None, parameters) for number in unknown]
-        if not scans:
-            return []
-        where = self._where(view, tree, parameters)
-        keys = ", ".join(to_key(key) for key, _ in order)
-        rows = self._run(
-            f"SELECT {ROWS}.file, {ROWS}.file_row_number, {keys} FROM ({' UNION ALL '.join(scans)}) AS {ROWS}"
-            f" WHERE {where} ORDER BY {to_order(order)}",
-            parameters,
-        ).fetchall()
-        return [Place(file, row, tuple(key)) for file, row, *key in rows]
+        matching: list[tuple[Any, ...]] = []
+        if scans:
+            selected = ", ".join(
+                ["file", "file_row_number", *_shown(columns), *(to_key(key) for key, _ in request.order)]
+            )
+            matching = self._run(
+                f"SELECT {selected} FROM ({' UNION ALL '.join(scans)}) AS {ROWS}"
+                f" WHERE {self._where(view, tree, parameters)} ORDER BY {to_order(request.order)}",
+                parameters,
+            ).fetchall()
+        request.check(len(matching))
+        end = 2 + len(columns)
+        places = _slice([Place(row[0], row[1], row[end:]) for row in matching], request)
+        if not at_once:
+            return len(matching), places, self._fetch(view, places, request.fields.columns)
+        rows = [dict(zip(columns, row[2:end], strict=True)) for row in matching]
+        return len(matching), places, rows
 
     def _fetch(self, view: View, places: Sequence[Place], columns: Sequence[str]) -> list[dict[str, Any]]:
         """The rows at ``places``, in that order."""
-        if not places:
-            return []
+        if not places or not columns:
+            return [{} for _ in places]
         by_file: dict[int, list[int]] = {}
         for place in places:
             by_file.setdefault(place.file, []).append(place.row)
         parameters = Parameters()
         scans = [_rows_of(view, file, rows, parameters, columns) for file, rows in by_file.items()]
-        # Spark's older files have times without a zone, which is UTC.
-        names = ", ".join(
-            f"CAST({quoted(name)} AS TIMESTAMPTZ) AS {quoted(name)}"
-            if isinstance(SAMPLES[name].dataType, TimestampType)
-            else quoted(name)
-            for name in columns
-        )
-        rows = self._run(
-            f"SELECT file, file_row_number, {names} FROM ({' UNION ALL '.join(scans)})", parameters
-        ).fetchall()
+        selected = ", ".join(["file", "file_row_number", *_shown(columns)])
+        rows = self._run(f"SELECT {selected} FROM ({' UNION ALL '.join(scans)}) AS {ROWS}", parameters).fetchall()
         found = {(file, row): dict(zip(columns, values, strict=True)) for file, row, *values in rows}
         return [found[place.file, place.row] for place in places]
 
@@ -385,12 +423,22 @@ def _within(operand: Operand, codes: Sequence[int]) -> Tree:
     return Or(tuple(groups[code] for code in codes))
 
 
-def _slice(places: list[Place], request: Request, length: int) -> list[Place]:
+def _shown(columns: Sequence[str]) -> list[str]:
+    """The columns as they are selected. Of older files times have no zone, which is UTC."""
+    return [
+        f"CAST({document((name,))} AS TIMESTAMPTZ)"
+        if isinstance(SAMPLES[name].dataType, TimestampType)
+        else document((name,))
+        for name in columns
+    ]
+
+
+def _slice(places: list[Place], request: Request) -> list[Place]:
     """The page's part of all places."""
     start = request.offset
     if request.after is not None:  # as behind the key, should rows have been hidden since
         keys = [place.keys for place in places]
-        start = keys.index(request.after.last) + 1 if request.after.last in keys else min(request.after.shown, length)
+        start = keys.index(request.after.last) + 1 if request.after.last in keys else request.after.shown
     return places[start : start + PAGE_SIZE]
 
 

@@ -75,17 +75,8 @@ class Table:
         """Whether there is such a table."""
         return DeltaTable.is_deltatable(str(self._folder))
 
-    def newest(self) -> int:
-        """The newest version.
-
-        Raises:
-            CortexError: there is no such table.
-        """
-        with self._lock:
-            return self._refreshed().version()
-
-    def snapshot(self, version: int | None = None) -> Snapshot:
-        """The files at ``version``, by default the newest.
+    def snapshot(self, version: int | None = None) -> tuple[Snapshot, bool]:
+        """The files at ``version``, by default the newest; and whether that is the newest now.
 
         Raises:
             CortexError: there is no such table, or no longer such a version; or files alone do not tell its rows.
@@ -101,7 +92,7 @@ class Table:
                 while len(self._snapshots) > _KEPT:
                     self._snapshots.popitem(last=False)
             self._snapshots.move_to_end(version)
-            return self._snapshots[version]
+            return self._snapshots[version], version == newest
 
     def _identity(self) -> tuple[int, int] | None:
         """Tells a table from another one that was made in its place."""
@@ -165,7 +156,7 @@ class Forgotten:
         """What is remembered now."""
         if not self._table.exists():
             return Memory()
-        snapshot = self._table.snapshot()
+        snapshot, _ = self._table.snapshot()
         if self._known is None or self._known[0] != snapshot.version:
             rows = []
             if snapshot.files:

@@ -1,10 +1,20 @@
 """DuckDB answers what Spark answers, and MongoDB."""
 
 import json
+import shutil
+from pathlib import Path
+from typing import Any
 
-from cortex_spark.query.page import page
+import pytest
+from pyspark.sql import SparkSession
 
-from .conftest import Stored
+from cortex_spark.errors import CortexError
+from cortex_spark.query import samples
+from cortex_spark.query.page import Engine, page
+from cortex_spark.query.samples import Samples
+from cortex_spark.table import Warehouse
+
+from .conftest import Stored, make_rows, to_frame
 from .test_judge import CASES, compare, generate, in_mongo
 
 #: Of the table, before other tests add to it.
@@ -36,3 +46,102 @@ def test_cases(stored: Stored) -> None:
 def test_generated(stored: Stored) -> None:
     texts = generate(300, derandomize=True)
     compare(texts, [in_mongo(stored, text) for text in texts], as_pages(stored, texts))
+
+
+SORTS: list[dict[str, int]] = [
+    {},
+    {"landed_at": -1},
+    {"width": -1},
+    {"label_quality_estimation": 1},
+    {"label_quality_estimation": -1, "width": 1},
+    {"datetime": 1, "bytes": -1},
+    {"url": -1},
+    {"face_analysis_processed": 1, "_id": -1},
+    {"objects.cat.confidence": -1},
+    {"_id": 1},
+]
+
+
+@pytest.mark.parametrize("sort", SORTS, ids=json.dumps)
+def test_both_engines_walk_the_same_way(stored: Stored, sort: dict[str, int]) -> None:
+    """By cursors and by numbers, Spark and DuckDB show the same documents in the same order, which is MongoDB's."""
+    query = '{"width": {"$ne": 101}}'
+    total = sort if "_id" in sort else {**(sort or {"landed_at": 1}), "_id": 1}
+    expected = [found["_id"] for found in stored.collection.find(json.loads(query), {"_id": 1}).sort(total)]
+    assert len(expected) > 75
+    by_number = page(stored.warehouse, query, 3, version=VERSION, sort=sort, fields=["_id", "width"])
+    by_spark = page(stored.warehouse, query, 3, version=VERSION, sort=sort, fields=["_id", "width"], engine="spark")
+    assert (by_number.data, by_number.length) == (by_spark.data, by_spark.length)
+    found: list[str] = []
+    cursor = None
+    for number, engine in enumerate(["duckdb", "duckdb", "spark", "duckdb"], start=1):  # cursors are good for both
+        one = page(
+            stored.warehouse, query, version=VERSION, sort=sort, fields=["_id"], cursor=cursor, engine=as_engine(engine)
+        )
+        assert one.page == number
+        found += [document["_id"] for document in one.data]
+        if number == 3:
+            assert [document["_id"] for document in by_number.data] == found[50:]
+        cursor = one.cursor
+        if cursor is None:
+            break
+    assert found == expected[: len(found)]
+    assert len(found) in (100, len(expected))
+
+
+def as_engine(name: str) -> Engine:
+    return "spark" if name == "spark" else "duckdb"
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_ids(stored: Stored, indexed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the index and without one, together with other conditions, ids that are not there among them."""
+    monkeypatch.setattr(samples, "_INDEXED_AT_ONCE", 10**6 if indexed else 0)
+    shutil.rmtree(Path(stored.warehouse.root) / "_index", ignore_errors=True)
+    reader = Samples(stored.warehouse.root)
+    ids = sorted(row["_id"] for row in stored.collection.find({}, {"_id": 1}))
+    queries: list[dict[str, Any]] = [
+        {"_id": ids[3]},
+        {"_id": "not there"},
+        {"_id": {"$in": [*ids[:60], "nor this"]}},
+        {"_id": {"$in": ids[:40]}, "width": {"$gt": 100}},
+        {"_id": {"$in": []}},
+    ]
+    for query in queries:
+        expected = {row["_id"] for row in stored.collection.find(query, {"_id": 1})}
+        first = reader.page(query, version=VERSION)
+        found = [row["_id"] for row in first.data]
+        cursor = first.cursor
+        while cursor:
+            one = reader.page(query, cursor=cursor)
+            found += [row["_id"] for row in one.data]
+            cursor = one.cursor
+        assert (set(found), first.length, len(found)) == (expected, len(expected), len(expected)), query
+        for document in first.data:
+            assert list(document)[:1] == ["_id"]
+    assert (Path(stored.warehouse.root) / "_index").is_dir() == indexed
+
+
+def test_files_of_before_the_derived_columns(spark: SparkSession, tmp_path: Path) -> None:
+    """A table that lacks columns answers all the same, by both engines; what is not there is missing."""
+    old = to_frame(spark, make_rows()[:40]).drop("objects", "rarest_class")
+    old.repartition(2).write.format("delta").save(str(tmp_path / "samples"))
+    warehouse = Warehouse(spark, str(tmp_path))
+    boxes = {"object_analysis": {"$elemMatch": {"$elemMatch": {"classname": "cat"}}}}
+    for query in (boxes, {"objects.cat.count": {"$gte": 1}}, {"rarest_class": None}, {"$nor": [boxes]}):
+        duck, by_spark = (page(warehouse, query, engine=engine, fields="all") for engine in ("duckdb", "spark"))  # type: ignore[arg-type]
+        assert repr(duck.data) == repr(by_spark.data)  # NaN is not equal to itself
+        assert duck.length == by_spark.length
+    assert page(warehouse, boxes).length > 0
+    assert page(warehouse, {"objects.cat.count": {"$gte": 1}}).length == 0
+
+
+def test_deletion_vectors_are_refused(spark: SparkSession, tmp_path: Path) -> None:
+    """Rows that a file alone does not say are deleted would come back."""
+    path = tmp_path / "samples"
+    frame = to_frame(spark, make_rows()[:40]).coalesce(1)
+    frame.write.format("delta").option("delta.enableDeletionVectors", "true").save(str(path))
+    spark.sql(f"DELETE FROM delta.`{path}` WHERE width = 100")
+    with pytest.raises(CortexError, match=r"deletionVectors.*--engine spark"):
+        page(str(tmp_path), "{}")
+    assert page(Warehouse(spark, str(tmp_path)), "{}", engine="spark").length < 40

@@ -39,8 +39,7 @@ def test_pages_are_the_table_in_order(stored: Stored) -> None:
     late = {"_id": "late", "width": 100, "landed_at": datetime(2020, 1, 1, tzinfo=UTC)}
     stored.warehouse.append_once(to_frame(stored.samples.sparkSession, [late]), "samples", app_id="late", version=0)
     second = page(stored.warehouse, json.loads(WIDE), "2", version=first.version)
-    assert [len(one.data) for one in (first, second)] == [25, len(expected) - 25]
-    assert [row["_id"] for row in first.data + second.data] == expected
+    assert [row["_id"] for row in first.data + second.data] == expected[:50]
     assert (first.length, second.length, second.version) == (len(expected), len(expected), first.version)
     now = page(stored.warehouse, WIDE, fields=["width"])
     assert (now.length, now.version) == (len(expected) + 1, first.version + 1)
@@ -131,7 +130,7 @@ def test_command(stored: Stored) -> None:
     answer = json.loads(told.stdout)
     assert list(answer) == ["page", "length", "version", "data", "cursor"]
     expected = in_order([row for row in make_rows() if row.get("width", 0) >= 100])
-    assert [document["_id"] for document in answer["data"]] == expected[25:]
+    assert [document["_id"] for document in answer["data"]] == expected[25:50]
     assert (answer["page"], answer["length"]) == (2, len(expected))
     with pytest.raises(QueryError, match="line 1, column 2"):
         CliRunner().invoke(app, ["--q", "{'a'"], catch_exceptions=False)

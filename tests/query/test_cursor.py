@@ -1,0 +1,73 @@
+"""Cursors: whose they are, how long they are good, and what is said of those that are not."""
+
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cortex_spark.errors import CortexError
+from cortex_spark.query import cursor as cursors
+from cortex_spark.query import order
+from cortex_spark.query.cursor import KEY_FILE, Cursor, Signer, question_digest
+from cortex_spark.query.mongo import compile_query
+from cortex_spark.query.page import page
+
+from .conftest import Stored
+
+LAST: list[tuple[Any, ...]] = [(1_700_000_000_123, "a"), (None, "ü"), (float("inf"), -(2**63), True, "")]
+
+
+def question(query: str) -> str:
+    return question_digest(compile_query(query).tree, order.DEFAULT)
+
+
+@pytest.mark.parametrize("last", LAST)
+def test_what_is_signed_is_read(tmp_path: Path, last: tuple[Any, ...]) -> None:
+    """By another process as well: the key is the warehouse's, and nobody else's to read."""
+    made = Cursor(7, question("{}"), last, 50)
+    text = Signer(str(tmp_path)).sign(made)
+    assert text is not None
+    assert Signer(str(tmp_path)).read(text, made.question) == made
+    assert stat.S_IMODE((tmp_path / KEY_FILE).stat().st_mode) == 0o600
+
+
+def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    signer = Signer(str(tmp_path))
+    text = signer.sign(Cursor(7, question("{}"), (1, "a"), 25))
+    assert text is not None
+    other = Signer(str(tmp_path), "another key")
+    forged = text[:5] + ("A" if text[5] != "A" else "B") + text[6:]
+    for who, what, of, says in [
+        (signer, text, question('{"width": 1}'), "of another query"),
+        (signer, forged, question("{}"), "no cursor of this warehouse"),
+        (signer, "rubbish", question("{}"), "no cursor of this warehouse"),
+        (signer, "", question("{}"), "no cursor of this warehouse"),
+        (other, text, question("{}"), "no cursor of this warehouse"),
+        (Signer("s3://bucket/warehouse"), text, question("{}"), "CORTEX_CURSOR_KEY"),
+    ]:
+        with pytest.raises(CortexError, match=says):
+            who.read(what, of)
+    monkeypatch.setattr(cursors, "LIFETIME", -1)
+    with pytest.raises(CortexError, match="has expired"):
+        signer.read(text, question("{}"))
+
+
+def test_where_there_is_no_key_there_are_no_cursors() -> None:
+    assert Signer("s3://bucket/warehouse").sign(Cursor(0, "", (), 0)) is None
+    assert Signer("s3://bucket/warehouse", "a key").sign(Cursor(0, "", (), 0)) is not None
+
+
+@pytest.mark.parametrize("engine", ["duckdb", "spark"])
+def test_beside_other_words(stored: Stored, engine: Any) -> None:
+    """A cursor says page and version; the query and the sort stay as they were."""
+    cursor = page(stored.warehouse, "{}", engine=engine).cursor
+    assert cursor is not None
+    for words, says in [
+        ({"query": "{}", "page": 2}, "or the number of a page"),
+        ({"query": "{}", "version": 0}, "the cursor is of version"),
+        ({"query": '{"width": {"$gt": 1}}'}, "of another query"),
+        ({"query": "{}", "sort": {"width": 1}}, "of another query"),
+    ]:
+        with pytest.raises(CortexError, match=says):
+            page(stored.warehouse, **{"engine": engine, "cursor": cursor, **words})  # type: ignore[arg-type]
