@@ -130,8 +130,10 @@ def _condition(tree: Tree, value: Column, scope: _Scope) -> Column:
         case Regex(operand, pattern):
             return F.array_contains(scope.answers[scope.way, operand, pattern], value)
         case Mod(operand, divisor, remainder):
-            # Of a double, cut off towards zero; null for what no 64-bit integer holds, and for NaN.
-            whole = value.try_cast("bigint") if isinstance(operand.kind, DoubleType) else value.cast("bigint")
+            whole = value.cast("bigint")
+            if isinstance(operand.kind, DoubleType):
+                # Cut off towards zero; null for NaN and what no 64-bit integer holds, but of 2**63 Spark makes 2**63-1.
+                whole = F.when(value < 2.0**63, value.try_cast("bigint"))
             return F.coalesce(whole % F.lit(divisor).cast("bigint") == remainder, F.lit(False))
         case _:
             raise AssertionError(f"{tree} is not in normal form")

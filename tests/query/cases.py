@@ -119,7 +119,7 @@ CASES: list[dict[str, Any]] = [
     # $mod
     *[{"width": {"$mod": [3, remainder]}} for remainder in (0, 1, -1, -2.9)],
     *[{"bytes": {"$mod": pair}} for pair in ([2, 1], [-7, 1], [2**63 - 1, 0], [-(2**63), 0], [4.5, -0.0], [-1, 0])],
-    *[{"label_quality_estimation": {"$mod": pair}} for pair in ([1, 0], [2, 0], [5, 2])],
+    *[{"label_quality_estimation": {"$mod": pair}} for pair in ([1, 0], [2, 0], [5, 2], [3, 1], [-7, 0])],
     {"width": {"$not": {"$mod": [3, 0]}}},
     {"histogram.0": {"$mod": [2, 1]}},
     {"histogram": {"$elemMatch": {"$elemMatch": {"$mod": [2, 1]}}}},

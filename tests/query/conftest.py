@@ -50,7 +50,7 @@ POOLS: dict[str, list[Any]] = {
     "source": ["commoncrawl", "private", "synthetic"],
     "object_analysis_processed": [True, False],
     "face_analysis_processed": [True, False],
-    "label_quality_estimation": [0.0, -0.0, 0.25, 0.8, 1.0, float("nan"), float("inf"), 2.0**53],
+    "label_quality_estimation": [0.0, -0.0, 0.25, 0.8, 1.0, float("nan"), float("inf"), 2.0**53, 2.0**63, -(2.0**63)],
     "bytes": [1, 2**53, 2**53 + 1, 2**63 - 1, -(2**63)],
     "host": ["a.example", "b.example"],
 }
@@ -154,4 +154,5 @@ def stored(spark: SparkSession, mongod: pymongo.MongoClient[Row], tmp_path_facto
     collection = mongod.cortex.samples
     table = samples.toArrow()
     collection.insert_many([to_bson(to_document(row)) for row in table.to_pylist()])
-    return Stored(warehouse, samples, samples.coalesce(1).cache(), table, collection)
+    cached = spark.createDataFrame(table).coalesce(1).cache()  # of these rows, whatever is written later
+    return Stored(warehouse, samples, cached, table, collection)

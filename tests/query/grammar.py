@@ -103,7 +103,7 @@ def weighted(times: int, usual: st.SearchStrategy[T], rare: st.SearchStrategy[T]
 def literals(pool: list[Any]) -> st.SearchStrategy[Any]:
     like = [literal for value in pool for literal in _json(value)]
     rare = st.one_of(st.none(), st.sampled_from([value for some in UNLIKE.values() for value in some if value != []]))
-    return weighted(14, st.sampled_from(like), rare) if like else rare
+    return weighted(24, st.sampled_from(like), rare) if like else rare
 
 
 def pattern() -> st.SearchStrategy[Query]:
@@ -140,7 +140,7 @@ def operators(kind: DataType, pool: list[Any], depth: int) -> st.SearchStrategy[
             usual.append(mod)
     if depth > 0:
         usual.append(st.tuples(st.just("$not"), st.deferred(lambda: operators(kind, pool, depth - 1))))
-    one = weighted(7, st.one_of(usual), st.one_of(rare)).map(_operator)
+    one = weighted(11, st.one_of(usual), st.one_of(rare)).map(_operator)
     return weighted(3, one, st.tuples(one, one).map(lambda pair: pair[0] | pair[1]))
 
 
