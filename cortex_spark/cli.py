@@ -23,6 +23,7 @@ from cortex_spark.forget.cli import forget
 from cortex_spark.query.cli import query
 from cortex_spark.sources.cli import extract, ingest
 from cortex_spark.stats.cli import stats
+from cortex_spark.upkeep.cli import optimize, verify
 
 app = typer.Typer(
     name="cortex",
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (extract, ingest, label, query, export, stats, forget, demo):
+for command in (extract, ingest, label, query, export, optimize, verify, stats, forget, demo):
     app.command()(command)
 
 

@@ -60,8 +60,11 @@ _CHATTY_LOGGERS = (
     "org.apache.spark.sql.classic.SparkSession",  # a notebook's session is used as it is
     "org.apache.spark.sql.execution.window.WindowExec",  # a run's few batches are numbered in one task
     "org.apache.spark.util.SparkStringUtils",  # a plan is long
+    "org.apache.spark.sql.delta.commands.UpdateCommand",  # a file without statistics
 )
 
+# What the JVM prints without asking a logger: Spark asks for modules itself, and VACUUM says what it has done.
+_NOISE = (b"WARNING: Using incubator modules", b"Deleted ")
 
 #: For a JVM that runs many small queries a few times each: its first compiler is enough, and that one's own 48 MB for
 #: compiled code are soon full. Measured: 49 s of processor time without this, 29 s with it, for three appends, merges
@@ -135,19 +138,19 @@ def _start_jvm(conf: Mapping[str, str], options: str) -> None:
     launch_conf = SparkConf(loadDefaults=False)
     launch_conf.setAll(list((launch | dict(conf)).items()))
     with _stderr_without_noise() as stderr:
-        gateway = launch_gateway(launch_conf, {"stderr": stderr})  # type: ignore[no-untyped-call]
+        # Its standard output, too: ours is for results.
+        gateway = launch_gateway(launch_conf, {"stdout": stderr, "stderr": stderr})  # type: ignore[no-untyped-call]
     SparkContext._ensure_initialized(gateway=gateway)
 
 
 def _stderr_without_noise() -> IO[bytes]:
-    """Returns a pipe whose lines come out at our standard error, less one."""
+    """Returns a pipe whose lines come out at our standard error, less those of ``_NOISE``."""
     read_end, write_end = os.pipe()
 
     def copy() -> None:
         with os.fdopen(read_end, "rb") as lines:
             for line in lines:
-                # Spark asks for this module itself, and the JVM has no switch that keeps it quiet.
-                if not line.startswith(b"WARNING: Using incubator modules"):
+                if not line.startswith(_NOISE):
                     os.write(2, line)
 
     threading.Thread(target=copy, name="jvm-stderr", daemon=True).start()

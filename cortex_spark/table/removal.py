@@ -32,6 +32,7 @@ from cortex_spark.schema import FORGOTTEN, TABLES
 from cortex_spark.sources import store
 from cortex_spark.sources.urls import image_id
 from cortex_spark.table.forgotten import MARK, REMOVED, Memory, marked, recall
+from cortex_spark.table.index import prune_indexes
 from cortex_spark.table.warehouse import Warehouse
 
 #: Age at which a file that no version of its table has is no running job's: batches and merges take minutes.
@@ -135,6 +136,7 @@ def remove(warehouse: Warehouse, say: Callable[[str], None] = lambda what: None)
     for table in (*_EVIDENCE, "hosts"):
         if warehouse.has(table):
             _purge(warehouse, table, memory, removal)
+    _remove_indexes(warehouse)
     _remove_staged(warehouse, removal)
     if not removal.waiting and not memory.is_removed:
         remember(warehouse, [(REMOVED, memory.digest)], None)
@@ -233,6 +235,19 @@ def _purge(warehouse: Warehouse, table: str, memory: Memory, removal: Removal) -
         else:
             young.append(file)
     removal.waiting += [f"{table}/{file.name}" for file in _holding(warehouse, table, young, memory)]
+
+
+def _remove_indexes(warehouse: Warehouse) -> None:
+    """The indexes of files that are gone: they tell hashes of ``_id``."""
+    if store.is_local(warehouse.root):
+        prune_indexes(warehouse.root, data_files(warehouse, "samples"))
+
+
+def data_files(warehouse: Warehouse, table: str) -> set[str]:
+    """The names of the data files that lie in the folder of ``table``, of whatever version, or of none yet."""
+    return {
+        file.name for file in _listed(warehouse, warehouse.path(table)) if not file.folder and file.name[0] not in "._"
+    }
 
 
 def _holding(warehouse: Warehouse, table: str, files: list[_File], memory: Memory) -> list[_File]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -112,6 +112,17 @@ class Warehouse:
         found = self.delta(table).detail().select("properties").first()
         assert found is not None
         return dict(found["properties"])
+
+    def set_properties(self, table: str, properties: Mapping[str, str]) -> None:
+        """Set some properties of ``table``; what is in them is ours, not a user's."""
+        listed = ", ".join(f"'{name}' = '{value}'" for name, value in properties.items())
+        self.sql(f"ALTER TABLE {{{table}}} SET TBLPROPERTIES ({listed})")
+
+    def sql(self, text: str) -> DataFrame:
+        """Run a statement of ours in which ``{samples}`` is that table, again where a commit came in between."""
+        for table in TABLES:
+            text = text.replace(f"{{{table}}}", f"delta.`{self.path(table)}`")
+        return self.retried(lambda: self.spark.sql(text))
 
     def append_once(self, rows: DataFrame, table: str, *, app_id: str, version: int) -> None:
         """Append ``rows`` unless a commit of ``app_id`` with this ``version`` or a later one stands.

@@ -1,0 +1,174 @@
+"""Fewer, larger files, in an order that lets filters skip most of them; and no files that nobody needs any more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from typing import Any, Final
+
+from pyspark.sql import SparkSession
+from rich.table import Table
+
+from cortex_spark.errors import CortexError
+from cortex_spark.query.samples import Samples
+from cortex_spark.schema import TABLES
+from cortex_spark.sources import store
+from cortex_spark.table import Warehouse
+from cortex_spark.table.index import prune_indexes
+from cortex_spark.table.removal import data_files
+from cortex_spark.table.warehouse import STATISTICS
+from cortex_spark.upkeep.derive import upgrade
+
+#: Cursors are good for a day, and exports may run as long.
+LEAST_RETENTION: Final = timedelta(hours=24)
+DEFAULT_RETENTION: Final = timedelta(days=7)
+
+#: What VACUUM goes by.
+_RETENTION: Final = "delta.deletedFileRetentionDuration"
+#: By what ``samples`` is clustered: see docs/layout.md.
+_CLUSTERED: Final = ("rarest_class",)
+#: Rows of a file of ``samples``: files are what queries skip, and what they open.
+_ROWS_PER_FILE: Final = 200_000
+#: The other tables are read as a whole.
+_FILE_BYTES: Final = 128 * 2**20
+_LEAST_FILE_BYTES: Final = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class TableCare:
+    """What became of one table's newest version, and how many files of older ones went."""
+
+    table: str
+    files_before: int
+    files: int
+    bytes_before: int
+    bytes: int
+    vacuumed: int
+
+
+@dataclass
+class OptimizeReport:
+    """What ``optimize`` did."""
+
+    derived: int = 0  # rows whose derived columns were made
+    indexes: int = 0  # made for look-ups of ids
+    tables: list[TableCare] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines."""
+        return asdict(self)
+
+    def __rich__(self) -> Table:
+        made = f"{self.derived:,} rows got derived columns, {self.indexes:,} files an index of ids"
+        table = Table(caption=made, caption_justify="left")
+        table.add_column("table")
+        for name in ("files before", "files", "MB before", "MB", "old files deleted"):
+            table.add_column(name, justify="right")
+        for one in self.tables:
+            megabytes = (f"{size / 1e6:,.1f}" for size in (one.bytes_before, one.bytes))
+            table.add_row(one.table, f"{one.files_before:,}", f"{one.files:,}", *megabytes, f"{one.vacuumed:,}")
+        return table
+
+
+def optimize(
+    warehouse: Warehouse,
+    *,
+    retain: timedelta = DEFAULT_RETENTION,
+    say: Callable[[str], None] = lambda what: None,
+) -> OptimizeReport:
+    """Compact all tables, cluster ``samples``, and delete files that only versions older than ``retain`` have.
+
+    Jobs, queries and exports may go on meanwhile: no row changes, and whoever loses a race for a commit tries again.
+    Killed anywhere, the next call does the rest.
+
+    Raises:
+        CortexError: there is no table, or ``retain`` is less than cursors and exports need.
+    """
+    check_retention(retain)
+    present = [table for table in TABLES if warehouse.has(table)]
+    if not present:
+        raise CortexError(f"{warehouse.root} is not a warehouse, it has no tables: is --warehouse right?")
+    report = OptimizeReport()
+    if "samples" in present:
+        report.derived = upgrade(warehouse, say)
+    for table in present:
+        before = _size(warehouse, table)
+        say(f"{table}: {before[0]:,} files, {before[1] / 1e6:,.1f} MB")
+        _compact(warehouse, table, before[1])
+        files, size = _size(warehouse, table)
+        say(f"{table}: deleting files that only old versions have")
+        vacuumed = _vacuum(warehouse, table, retain)
+        report.tables.append(TableCare(table, before[0], files, before[1], size, vacuumed))
+    if "samples" in present and store.is_local(warehouse.root):
+        say("samples: index of ids")
+        prune_indexes(warehouse.root, data_files(warehouse, "samples"))
+        report.indexes = Samples(warehouse.root).index()
+    return report
+
+
+def check_retention(retain: timedelta) -> None:
+    """Raises CortexError if ``retain`` is less than cursors and exports need."""
+    if retain < LEAST_RETENTION:
+        raise CortexError(
+            f"--retain {retain / timedelta(hours=1):g}: at least {LEAST_RETENTION / timedelta(hours=1):g} hours are "
+            "kept, so that cursors and running exports find their files"
+        )
+
+
+def _compact(warehouse: Warehouse, table: str, size: int) -> None:
+    if warehouse.properties(table).get("delta.dataSkippingStatsColumns") != STATISTICS[table]:
+        warehouse.set_properties(table, {"delta.dataSkippingStatsColumns": STATISTICS[table]})
+    most = _FILE_BYTES
+    if table == "samples":
+        if _clustering(warehouse) != list(_CLUSTERED):
+            warehouse.sql(f"ALTER TABLE {{samples}} CLUSTER BY ({', '.join(_CLUSTERED)})")
+        rows = warehouse.read("samples").count()
+        most = min(max(size * _ROWS_PER_FILE // max(rows, 1), _LEAST_FILE_BYTES), 8 * _FILE_BYTES)
+    limits = {
+        "spark.databricks.delta.optimize.maxFileSize": str(most),
+        "spark.databricks.delta.optimize.minFileSize": str(most // 2),
+    }
+    with _settings(warehouse.spark, limits):
+        warehouse.sql(f"OPTIMIZE {{{table}}}")
+
+
+def _clustering(warehouse: Warehouse) -> list[str]:
+    found = warehouse.delta("samples").detail().select("clusteringColumns").first()
+    assert found is not None
+    return list(found["clusteringColumns"])
+
+
+def _vacuum(warehouse: Warehouse, table: str, retain: timedelta) -> int:
+    """How many files went."""
+    kept = f"interval {round(retain / timedelta(seconds=1))} seconds"
+    if warehouse.properties(table).get(_RETENTION) != kept:
+        warehouse.set_properties(table, {_RETENTION: kept})
+    before = data_files(warehouse, table)
+    # A table is one folder; Spark would list it with 10,000 tasks.
+    with _settings(warehouse.spark, {"spark.sql.sources.parallelPartitionDiscovery.parallelism": "2"}):
+        warehouse.delta(table).vacuum()
+    return len(before - data_files(warehouse, table))
+
+
+def _size(warehouse: Warehouse, table: str) -> tuple[int, int]:
+    """Files and bytes of the newest version."""
+    found = warehouse.delta(table).detail().select("numFiles", "sizeInBytes").first()
+    assert found is not None
+    return found["numFiles"], found["sizeInBytes"]
+
+
+@contextmanager
+def _settings(spark: SparkSession, settings: Mapping[str, str]) -> Iterator[None]:
+    before = {name: spark.conf.get(name, None) for name in settings}
+    for name, value in settings.items():
+        spark.conf.set(name, value)
+    try:
+        yield
+    finally:
+        for name, old in before.items():
+            if old is None:
+                spark.conf.unset(name)
+            else:
+                spark.conf.set(name, old)
