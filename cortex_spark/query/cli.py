@@ -51,7 +51,7 @@ def query(
 ) -> None:
     """Show a page of 25 samples that match a MongoDB filter, and how many do."""
     # Here, not above: `cortex --help` need not load what reads tables.
-    from cortex_spark.query.document import choose_fields, to_json
+    from cortex_spark.query.document import parse_fields, to_json
     from cortex_spark.query.page import check_question, default_engine
     from cortex_spark.query.page import page as read_page
     from cortex_spark.query.view import page_table
@@ -84,7 +84,7 @@ def query(
         }
         typer.echo(json.dumps(answer, allow_nan=False))
         return
-    out.print(page_table(found, seconds, None if fields is None else choose_fields(fields)))
+    out.print(page_table(found, seconds, None if fields is None else parse_fields(fields).columns))
     if found.cursor is not None:
         # As one line whatever the terminal's width: it is there to be copied.
         err.print(f"next page: --cursor {found.cursor}", style="dim", markup=False, soft_wrap=True, highlight=False)

@@ -71,11 +71,6 @@ def _excluded(value: Any, tree: Mapping[str, Any] | None) -> Any:
     return {name: _excluded(one, tree.get(name)) for name, one in value.items() if tree.get(name, ()) is not None}
 
 
-def choose_fields(names: Sequence[str] | None) -> tuple[str, ...]:
-    """The columns that ``parse_fields`` says."""
-    return parse_fields(names).columns
-
-
 def parse_fields(fields: str | Sequence[str] | Mapping[str, Any] | None) -> Projection:
     """What to show of documents: None, the default fields; names, which ``_id`` joins; or a MongoDB projection.
 
