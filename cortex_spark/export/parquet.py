@@ -26,7 +26,7 @@ from cortex_spark.export.progress import watching
 from cortex_spark.export.shards import Fetching, beginning, write_shards
 from cortex_spark.export.sizes import DEFAULT_SHARD_ROWS
 from cortex_spark.query.mongo import compile_query
-from cortex_spark.query.page import pinned, reading
+from cortex_spark.query.page import pinned, predicate, reading
 from cortex_spark.query.text import read
 from cortex_spark.table.warehouse import Warehouse
 
@@ -107,7 +107,7 @@ def export(
     folder = Folder.at(out)
     folder.prepare(overwrite)
 
-    matching = samples.filter(compiled.column)
+    matching = samples.filter(predicate(warehouse, compiled, version))
     hidden = F.lit(False) if private else _is_private()
     counted = matching.groupBy(beginning().alias("beginning")).agg(
         F.count_if(~hidden).alias("kept"), F.count_if(hidden).alias("hidden")

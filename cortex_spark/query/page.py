@@ -9,18 +9,20 @@ from typing import Any, Literal, TypeAlias
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from cortex_spark.config import Settings
 from cortex_spark.errors import CortexError
 from cortex_spark.query.cursor import Signer
+from cortex_spark.query.mongo import Query
 from cortex_spark.query.order import after, to_columns, to_key
 from cortex_spark.query.request import PAGE_SIZE, Page, ask
 from cortex_spark.query.samples import TAKEN_DOWN, Samples
 from cortex_spark.query.spark import to_column
 from cortex_spark.schema import SAMPLES
 from cortex_spark.sources.store import is_local, local_path
+from cortex_spark.table.derived import is_complete
 from cortex_spark.table.forgotten import recall, without_forgotten
 from cortex_spark.table.removal import is_whole
 from cortex_spark.table.warehouse import Warehouse, is_gone
@@ -33,6 +35,7 @@ __all__ = [
     "default_engine",
     "page",
     "pinned",
+    "predicate",
     "reading",
     "samples_at",
 ]
@@ -108,7 +111,7 @@ def _by_spark(warehouse: Warehouse, query: str | Mapping[str, Any], page: int | 
     signer = Signer(warehouse.root, Settings().cursor_key)
     request = ask(query, page, signer=signer, **wanted)
     samples, version = pinned(warehouse, request.version)
-    matching = samples.filter(request.query.column)
+    matching = samples.filter(predicate(warehouse, request.query, version))
     columns = request.fields.columns
     keys = [to_key(operand).alias(f"__key_{number}") for number, (operand, _) in enumerate(request.order)]
     with reading(version):
@@ -123,6 +126,11 @@ def _by_spark(warehouse: Warehouse, query: str | Mapping[str, Any], page: int | 
     rows = table.select(list(columns)).to_pylist() if columns else [{}] * table.num_rows
     last = [table[len(columns) + number][-1].as_py() for number in range(len(keys))] if rows else []
     return request.answer(length, version, rows, last, signer)
+
+
+def predicate(warehouse: Warehouse, query: Query, version: int) -> Column:
+    """The filter over ``samples`` at ``version``: on derived columns, where they are complete."""
+    return to_column(query.derived if is_complete(warehouse.properties("samples"), version) else query.tree)
 
 
 def pinned(warehouse: Warehouse, version: int | None = None) -> tuple[DataFrame, int]:

@@ -47,6 +47,8 @@ _SETTINGS: Final[dict[str, str | bool | int | float | list[str]]] = {
     # DuckDB 2.0.0 reads a filtered field of a struct as the struct where it joins a page's rows by itself, and ends
     # with an internal error. We do that ourselves.
     "disabled_optimizers": "late_materialization",
+    # Else the files that rows are fetched from are read one after the other. What has an order says it.
+    "preserve_insertion_order": False,
 }
 #: Rows whose ids one look-up indexes at most, where there is no index yet: about a second's work.
 _INDEXED_AT_ONCE: Final = 500_000

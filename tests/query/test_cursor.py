@@ -63,11 +63,12 @@ def test_beside_other_words(stored: Stored, engine: Any) -> None:
     """A cursor says page and version; the query and the sort stay as they were."""
     cursor = page(stored.warehouse, "{}", engine=engine).cursor
     assert cursor is not None
-    for words, says in [
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"query": "{}", "page": 2}, "or the number of a page"),
         ({"query": "{}", "version": 0}, "the cursor is of version"),
         ({"query": '{"width": {"$gt": 1}}'}, "of another query"),
         ({"query": "{}", "sort": {"width": 1}}, "of another query"),
-    ]:
+    ]
+    for words, says in wrong:
         with pytest.raises(CortexError, match=says):
-            page(stored.warehouse, **{"engine": engine, "cursor": cursor, **words})  # type: ignore[arg-type]
+            page(stored.warehouse, engine=engine, cursor=cursor, **words)

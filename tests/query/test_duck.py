@@ -129,7 +129,7 @@ def test_files_of_before_the_derived_columns(spark: SparkSession, tmp_path: Path
     warehouse = Warehouse(spark, str(tmp_path))
     boxes = {"object_analysis": {"$elemMatch": {"$elemMatch": {"classname": "cat"}}}}
     for query in (boxes, {"objects.cat.count": {"$gte": 1}}, {"rarest_class": None}, {"$nor": [boxes]}):
-        duck, by_spark = (page(warehouse, query, engine=engine, fields="all") for engine in ("duckdb", "spark"))  # type: ignore[arg-type]
+        duck, by_spark = (page(warehouse, query, engine=engine, fields="all") for engine in ("duckdb", "spark"))
         assert repr(duck.data) == repr(by_spark.data)  # NaN is not equal to itself
         assert duck.length == by_spark.length
     assert page(warehouse, boxes).length > 0
