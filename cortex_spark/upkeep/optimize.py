@@ -28,7 +28,7 @@ DEFAULT_RETENTION: Final = timedelta(days=7)
 #: What VACUUM goes by.
 _RETENTION: Final = "delta.deletedFileRetentionDuration"
 #: By what ``samples`` is clustered: see docs/layout.md.
-_CLUSTERED: Final = ("rarest_class",)
+_CLUSTERED: Final = ("rarest_class", "landed_at")
 #: Rows of a file of ``samples``: files are what queries skip, and what they open.
 _ROWS_PER_FILE: Final = 200_000
 #: The other tables are read as a whole.
