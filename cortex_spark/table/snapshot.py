@@ -161,7 +161,7 @@ class Forgotten:
             rows = []
             if snapshot.files:
                 found = connection.execute(
-                    "SELECT kind, value, epoch(at) FROM read_parquet($1, union_by_name = true)",
+                    'SELECT kind, value, epoch("at") FROM read_parquet($1, union_by_name = true)',
                     [[file.path for file in snapshot.files]],
                 )
                 rows = found.fetchall()
