@@ -9,10 +9,11 @@ thousand rows at once; texts and hashes are made by Spark.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
@@ -30,6 +31,8 @@ _INSTANCES: Final = (
     *(4373, 6399, 7308, 7852, 2918, 5821, 7179, 6353, 38491, 5779, 8652, 4192, 15714, 4157, 5805, 4970),
     *(2262, 5703, 2855, 6434, 1673, 3334, 225, 5610, 2637, 24715, 6334, 6613, 1481, 4793, 198, 1954),
 )
+Array: TypeAlias = "pa.Array[Any]"
+
 _BLOCK: Final = 1_000  # rows that are drawn at once
 _MOST_BOXES: Final = 30
 _HOST_BLOCK: Final = 40_000  # rows that share
@@ -91,13 +94,13 @@ def samples(spark: SparkSession, start: int, end: int, total: int, seed: int) ->
 
     def draw(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            for block in batch["id"].to_pylist():
+            for block in batch["id"].to_numpy().tolist():
                 drawn = _block(np.random.default_rng([seed, block]), block * _BLOCK, weights)
                 first = max(start - block * _BLOCK, 0)
                 yield drawn.slice(first, end - block * _BLOCK - first)
 
     blocks = spark.range(start // _BLOCK, -(-end // _BLOCK), 1, 2 * spark.sparkContext.defaultParallelism)
-    drawn = blocks.mapInArrow(draw, _DRAWN)  # type: ignore[arg-type]
+    drawn = blocks.mapInArrow(draw, _DRAWN)
     hosts = -(-total // _HOST_BLOCK) * _BLOCK_HOSTS
     place = f"cast(host_number * {26**_LETTERS}D / {hosts} as bigint)"
     letters = ", ".join(f"char(97 + {place} div {26**power} % 26)" for power in reversed(range(_LETTERS)))
@@ -144,29 +147,29 @@ def _block(dice: np.random.Generator, start: int, weights: np.ndarray) -> pa.Rec
     kept = np.stack([looked_at, ~measured], 1)
     offsets = np.concatenate([[0], np.cumsum(kept.sum(1))])
     people = pa.array([{"name": "person"}, {"name": "yolo11n", "model": "made up", "settings": "conf=0.25"}])
-    annotators = people.take(pa.array(np.tile([0, 1], count)[kept.ravel()]))
+    annotators = people.take(pa.array(np.tile([0, 1], count)[kept.ravel()], pa.int64()))
     quality = 1 - dice.random(count) ** 2
     area = width.astype(np.int64) * height
     span = (_YEARS[1] - _YEARS[0]).astype(int)
 
-    def words(values: tuple[str, ...], among: np.ndarray) -> pa.Array:
-        return pa.array(values).take(pa.array(among))
+    def words(values: tuple[str, ...], among: np.ndarray) -> Array:
+        return pa.array(values).take(pa.array(among, pa.int64()))
 
     alt = [words(_WORDS, dice.integers(0, len(_WORDS), count)) for _ in range(4)]
-    alt_text = pa.compute.binary_join_element_wise(*alt, " ")
+    alt_text = pc.binary_join_element_wise(*alt, pa.array([" "] * count))
     columns: dict[str, Any] = {
         "i": np.arange(start, start + count),
         "datetime": _YEARS[0] + dice.integers(0, span, count),
         "width": width,
         "height": height,
-        "object_analysis": _lists(offsets, entries.take(pa.array(entry.ravel()[kept.ravel()])), measured),
+        "object_analysis": _lists(offsets, entries.take(pa.array(entry.ravel()[kept.ravel()], pa.int64())), measured),
         "label_quality_estimation": pa.array(quality, mask=dice.random(count) < 0.05),
         "annotators": _lists(offsets, annotators, measured),
         "bytes": (area * (0.05 + 0.3 * dice.random(count))).astype(np.int64),
         "suffix": words(_SUFFIXES, (dice.random(count) ** 4 * 4).astype(int)),
         "folder": words(_FOLDERS, dice.integers(0, len(_FOLDERS), count)),
         "word": words(_WORDS, dice.integers(0, len(_WORDS), count)),
-        "alt_text": pa.compute.if_else(pa.array(dice.random(count) < 0.45), None, alt_text),
+        "alt_text": pc.if_else(pa.array(dice.random(count) < 0.45), None, alt_text),
         "source": words(("commoncrawl", "public"), (dice.random(count) < 0.03).astype(int)),
     }
     schema = to_arrow_schema(_DRAWN, timezone="UTC")
@@ -176,7 +179,7 @@ def _block(dice: np.random.Generator, start: int, weights: np.ndarray) -> pa.Rec
 
 def _boxes(
     dice: np.random.Generator, boxes: np.ndarray, width: np.ndarray, height: np.ndarray, weights: np.ndarray
-) -> tuple[pa.Array, pa.Array]:
+) -> tuple[Array, Array]:
     """The boxes of each picture by falling confidence, and the first half of them."""
     of = np.repeat(np.arange(len(boxes)), boxes)
     place = np.arange(len(of)) - np.repeat(np.cumsum(boxes) - boxes, boxes)
@@ -189,7 +192,7 @@ def _boxes(
         corners[f"{axis}2"] = corners[f"{axis}1"] + size
     sure = 0.25 + 0.74 * (boxes[of] - place - dice.random(len(of))) / boxes[of]
     fields = {name: corners[name] for name in ("x1", "y1", "x2", "y2")} | {
-        "classname": pa.array(CLASSES).take(pa.array(classes[of, slot])),
+        "classname": pa.array(CLASSES).take(pa.array(classes[of, slot], pa.int64())),
         "confidence": sure.round(4),
     }
     found = pa.StructArray.from_arrays([pa.array(values) for values in fields.values()], list(fields))
@@ -200,12 +203,12 @@ def _boxes(
     )
 
 
-def _lists(offsets: np.ndarray, values: Any, null: np.ndarray | None = None) -> pa.Array:
+def _lists(offsets: np.ndarray, values: Any, null: np.ndarray | None = None) -> Array:
     mask = None if null is None else pa.array(null)
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values), mask=mask)
 
 
-def _array(values: Any, kind: pa.DataType) -> pa.Array:
+def _array(values: Any, kind: pa.DataType) -> Array:
     return (values if isinstance(values, pa.Array) else pa.array(values)).cast(kind)
 
 
