@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from pyspark.sql import SparkSession
 
 from cortex_spark.errors import CortexError
 from cortex_spark.query import samples
-from cortex_spark.query.page import Engine, page
+from cortex_spark.query.page import PAGE_SIZE, Engine, page
 from cortex_spark.query.samples import Samples
 from cortex_spark.table import Warehouse
 
@@ -91,6 +92,25 @@ def test_both_engines_walk_the_same_way(stored: Stored, sort: dict[str, int]) ->
 
 def as_engine(name: str) -> Engine:
     return "spark" if name == "spark" else "duckdb"
+
+
+def test_threads_share_a_reader(stored: Stored) -> None:
+    """As a server's do: each gets the answer to its own question, whether others ask the same or something else."""
+    ids = [json.dumps({"_id": row["_id"]}) for row in stored.collection.find({}, {"_id": 1}).limit(20)]
+    texts = [*generate(80, derandomize=True), *ids] * 2
+    reader = Samples(stored.warehouse.root)
+
+    def first_page(text: str) -> tuple[int, list[str]]:
+        found = reader.page(text, version=VERSION, fields=["_id"])
+        return found.length, [document["_id"] for document in found.data]
+
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(first_page, texts))
+    for text, (length, shown) in zip(texts, found, strict=True):
+        expected = in_mongo(stored, text)
+        assert length == len(expected), text
+        assert set(shown) <= expected, text
+        assert len(shown) == min(length, PAGE_SIZE), text
 
 
 @pytest.mark.parametrize("indexed", [False, True])
