@@ -167,7 +167,7 @@ def test_killed_anywhere_the_same_table_comes_out(
         before = len(asked(web))
         points: dict[str, Callable[[], bool]] = {
             "download": lambda: len(asked(web)) >= before + 2,
-            "attempts written": lambda: len(attempts.written()) >= 2 and not attempts.commits(),
+            "attempts written": lambda: bool(attempts.written()) and not attempts.commits(),
             "attempts committed": lambda: bool(attempts.commits()),
             "samples written": lambda: bool(samples.written()),
         }
