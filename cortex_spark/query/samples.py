@@ -30,7 +30,7 @@ from cortex_spark.query.request import PAGE_SIZE, Page, Request, ask
 from cortex_spark.query.tree import And, Comparison, Constant, IsNan, IsNull, OneOf, Operand, Or, Test, Tree
 from cortex_spark.schema import SAMPLES
 from cortex_spark.sources.store import local_path
-from cortex_spark.table.derived import is_complete, objects_of
+from cortex_spark.table.derived import is_complete
 from cortex_spark.table.forgotten import Memory
 from cortex_spark.table.index import Indexes
 from cortex_spark.table.snapshot import DataFile, Forgotten, Snapshot, Table
@@ -343,8 +343,7 @@ class Samples:
             found, unknown = self._indexes.find(files, ids)
         # What fits on a page is read at once: row groups cost more than rows.
         at_once = not unknown and sum(map(len, found.values())) <= PAGE_SIZE and request.after is None
-        wanted = request.fields.columns if at_once else ()
-        columns = _read(view, wanted)
+        columns = request.fields.columns if at_once else ()
         parameters = Parameters()
         # A file without an index is read as a whole.
         scans = [_rows_of(view, number, rows, parameters) for number, rows in found.items()]
@@ -364,13 +363,13 @@ class Samples:
         places = _slice([Place(row[0], row[1], row[end:]) for row in matching], request)
         if not at_once:
             return len(matching), places, self._fetch(view, places, request.fields.columns)
-        return len(matching), places, [_made(row[2:end], columns, wanted) for row in matching]
+        rows = [dict(zip(columns, row[2:end], strict=True)) for row in matching]
+        return len(matching), places, rows
 
     def _fetch(self, view: View, places: Sequence[Place], columns: Sequence[str]) -> list[dict[str, Any]]:
         """The rows at ``places``, in that order."""
         if not places or not columns:
             return [{} for _ in places]
-        wanted, columns = columns, _read(view, columns)
         by_file: dict[int, list[int]] = {}
         for place in places:
             by_file.setdefault(place.file, []).append(place.row)
@@ -378,7 +377,7 @@ class Samples:
         scans = [_rows_of(view, file, rows, parameters, columns) for file, rows in by_file.items()]
         selected = ", ".join(["file", "file_row_number", *_shown(columns)])
         rows = self._run(f"SELECT {selected} FROM ({' UNION ALL '.join(scans)}) AS {ROWS}", parameters).fetchall()
-        found = {(file, row): _made(values, columns, wanted) for file, row, *values in rows}
+        found = {(file, row): dict(zip(columns, values, strict=True)) for file, row, *values in rows}
         return [found[place.file, place.row] for place in places]
 
     def _where(self, view: View, tree: Tree, parameters: Parameters) -> str:
@@ -434,19 +433,6 @@ def _shown(columns: Sequence[str]) -> list[str]:
         else document((name,))
         for name in columns
     ]
-
-
-def _read(view: View, columns: Sequence[str]) -> Sequence[str]:
-    """What is read for ``columns``: ``objects`` is made from the boxes."""
-    if "objects" not in columns or not view.is_complete:
-        return columns
-    return list(dict.fromkeys([*(name for name in columns if name != "objects"), "object_analysis", "width", "height"]))
-
-
-def _made(values: Sequence[Any], columns: Sequence[str], wanted: Sequence[str]) -> dict[str, Any]:
-    """A row of the columns ``wanted``, from the ``values`` of those that were read for them."""
-    row = dict(zip(columns, values, strict=True))
-    return {name: row[name] if name in row else objects_of(row) for name in wanted}
 
 
 def _slice(places: list[Place], request: Request) -> list[Place]:

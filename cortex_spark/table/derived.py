@@ -7,9 +7,8 @@ some box of class c is ``objects.c.count >= 1``, some box of class c with at lea
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -87,47 +86,6 @@ def with_derived(rows: DataFrame) -> DataFrame:
     """``rows`` with the columns of ``samples`` and others, and the derived ones made from them."""
     made = expressions("object_analysis", "width", "height")
     return rows.withColumns({name: F.expr(text) for name, text in made.items()})
-
-
-def objects_of(row: Mapping[str, Any]) -> dict[str, dict[str, Any]] | None:
-    """``objects`` of one row, from its ``object_analysis``, ``width`` and ``height``: what ``expressions`` makes.
-
-    For the few rows of a page: their boxes are read anyhow, and 240 columns more are half of what a row costs to read.
-    """
-    if row["object_analysis"] is None:
-        return None
-    boxes: dict[str, list[list[Mapping[str, Any]]]] = {}  # by class and annotator
-    for of_one in row["object_analysis"]:
-        seen: dict[str, list[Mapping[str, Any]]] = {}
-        for box in of_one or ():
-            if box is not None and box["classname"] is not None:
-                seen.setdefault(box["classname"], []).append(box)
-        for name, found in seen.items():
-            boxes.setdefault(name, []).append(found)
-    made = {}
-    for name in CLASSES:
-        by_annotator = boxes.get(name, [])
-        all_of_them = [box for found in by_annotator for box in found]
-        confidences = [box["confidence"] for box in all_of_them if box["confidence"] is not None]
-        made[field_name(name)] = {
-            "count": max(map(len, by_annotator), default=0),
-            "share": _share(all_of_them, row["width"], row["height"]) if all_of_them else 0.0,
-            "confidence": max((one for one in confidences if not math.isnan(one)), default=None),
-        }
-    return made
-
-
-def _share(boxes: Sequence[Mapping[str, Any]], width: int | None, height: int | None) -> float | None:
-    if width is None or height is None or width <= 0 or height <= 0:
-        return None
-    if any(box[corner] is None for box in boxes for corner in ("x1", "y1", "x2", "y2")):
-        return None
-
-    def side(least: int, most: int, end: int) -> int:
-        return max(max(min(most, end), 0) - max(min(least, end), 0), 0)
-
-    areas = (float(side(box["x1"], box["x2"], width)) * side(box["y1"], box["y2"], height) for box in boxes)
-    return max(areas) / (float(width) * height)
 
 
 def scalar(classname: str, name: str) -> tuple[str, str, str]:
