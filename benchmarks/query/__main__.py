@@ -147,13 +147,7 @@ def made(name: str, root: str, options: argparse.Namespace) -> Iterator[Engine]:
                     collection.create_index(index)
             yield MongoDb(collection, mongodb.best_form if name == "indexed" else lambda query: query)
     else:
-        kinds: dict[str, Callable[[str], Engine]] = {
-            "duckdb": DuckDb,
-            "cold": Cold,
-            "spark": Spark,
-            "plain": PlainSpark,
-        }
-        yield kinds[name](root)
+        yield _KINDS[name](root)
 
 
 def askable(name: str, which: Filter, stored: Stored) -> bool:

@@ -12,13 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.dataset as ds
 import pymongo
 from bson import json_util
 from pymongo.collection import Collection
 
 from benchmarks.query.filters import Filter, Query, box
-from cortex_spark.coco import field_name
+from cortex_spark.coco import CLASSES, field_name
 from cortex_spark.console import err
 from cortex_spark.query.document import DEFAULT_FIELDS, to_document
 from cortex_spark.query.page import PAGE_SIZE
@@ -70,7 +72,7 @@ def load(collection: Collection[Query], files: list[str], rows: int) -> None:
     begun, done = time.monotonic(), 0
     for batch in ds.dataset(files).to_batches(columns=[*columns, "objects"], batch_size=_BATCH, batch_readahead=1):
         taken = batch.slice(0, rows - done)
-        collection.insert_many(map(_with_derived, taken.to_pylist()), ordered=False)
+        collection.insert_many(_with_derived(taken.select(columns), taken["objects"]), ordered=False)
         done += len(taken)
         err.print(f"MongoDB: {done:,} documents, {done / (time.monotonic() - begun):,.0f}/s", end="\r")
         if done == rows:
@@ -78,10 +80,15 @@ def load(collection: Collection[Query], files: list[str], rows: int) -> None:
     err.print()
 
 
-def _with_derived(row: dict[str, Any]) -> Query:
-    objects = row.pop("objects") or {}
-    present = {name: values for name, values in objects.items() if values is not None and values["count"]}
-    return to_document(row) | {"objects": present, "classes": [name.replace("_", " ") for name in present]}
+def _with_derived(rows: pa.RecordBatch, objects: Any) -> list[Query]:
+    documents = [to_document(row) | {"objects": {}, "classes": []} for row in rows.to_pylist()]
+    for name in CLASSES:
+        of_class = objects.field(field_name(name))
+        counts = np.asarray(of_class.field("count").fill_null(0))
+        for number in np.flatnonzero(counts):
+            documents[number]["objects"][field_name(name)] = of_class[int(number)].as_py()
+            documents[number]["classes"].append(name)
+    return documents
 
 
 def own_form(query: Query) -> Query:
