@@ -19,12 +19,13 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import ExitStack
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow.parquet as pq
+from pymongo.collection import Collection
 from rich.table import Table
 
 from benchmarks.query import mongodb
@@ -39,7 +40,11 @@ _KINDS: Final[dict[str, Callable[[str], Engine]]] = {
     "spark": Spark,
     "plain": PlainSpark,
 }
-_SERVERS: Final = ("mongodb", "indexed")
+#: In this order: one server, first without indexes.
+_SERVERS: Final[dict[str, Callable[[Collection[Query]], Engine]]] = {
+    "mongodb": lambda collection: MongoDb(collection, lambda query: query),
+    "indexed": lambda collection: indexed(collection),
+}
 #: Goals beside those of the filters: seconds with DuckDB, and with Spark.
 NEXT: Final = ("a class, width: page 2 and on", 0.2, 1.0)
 DEEP: Final = ("a class, width: any page", 0.8, None)
@@ -135,19 +140,27 @@ def stored_values(root: str, seed: int) -> Stored:
     return Stored(sorted(hosts), sorted(ids))
 
 
-@contextmanager
-def made(name: str, root: str, options: argparse.Namespace) -> Iterator[Engine]:
-    """The engine of that name."""
-    if name in _SERVERS:
-        with mongodb.server(options.mongodb_cache) as client:
-            collection = client.cortex.samples
-            mongodb.load(collection, files(root), options.mongodb_rows)
-            if name == "indexed":
-                for index in mongodb.INDEXES:
-                    collection.create_index(index)
-            yield MongoDb(collection, mongodb.best_form if name == "indexed" else lambda query: query)
-    else:
-        yield _KINDS[name](root)
+class Loaded(ExitStack):
+    """A MongoDB with the first rows of the table, from when it is first asked for until this is closed."""
+
+    def __init__(self, root: str, options: argparse.Namespace) -> None:
+        super().__init__()
+        self._root = root
+        self._options = options
+
+    @cached_property
+    def collection(self) -> Collection[Query]:
+        """Where they are."""
+        found = self.enter_context(mongodb.server(self._options.mongodb_cache)).cortex.samples
+        mongodb.load(found, files(self._root), self._options.mongodb_rows)
+        return found
+
+
+def indexed(collection: Collection[Query]) -> MongoDb:
+    """``collection`` with its best indexes."""
+    for index in mongodb.INDEXES:
+        collection.create_index(index)
+    return MongoDb(collection, mongodb.best_form)
 
 
 def askable(name: str, which: Filter, stored: Stored) -> bool:
@@ -193,19 +206,20 @@ def main() -> None:
     root = str((options.table / "warehouse").absolute())
     stored = stored_values(root, options.seed)
     results: Results = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
-    for name in options.engines:
-        with ExitStack() as stack:
-            if options.writer:
-                commits = stack.enter_context(writer(root, start=int(time.time()) * 10_000))
-            engine = stack.enter_context(made(name, root, options))
+    with Loaded(root, options) as server:
+        for name in sorted(options.engines, key=[*_KINDS, *_SERVERS].index):
+            engine = _KINDS[name](root) if name in _KINDS else _SERVERS[name](server.collection)
             bench = Bench(engine, options, stored)
-            bench.run([which for which in wanted if askable(name, which, stored)])
-        if options.writer:
-            err.print(f"{len(commits)} commits of {sum(commits):,} rows meanwhile")
-        heading = " ".join(part for part in (name, options.state, "beside a writer" * options.writer) if part)
-        results[heading] = results.get(heading, {}) | bench.found
-        if options.json:
-            options.json.write_text(json.dumps(results, indent=1))
+            with ExitStack() as beside:
+                if options.writer:
+                    commits = beside.enter_context(writer(root, start=int(time.time()) * 10_000))
+                bench.run([which for which in wanted if askable(name, which, stored)])
+            if options.writer:
+                err.print(f"{len(commits)} commits of {sum(commits):,} rows meanwhile")
+            heading = " ".join(part for part in (name, options.state, "beside a writer" * options.writer) if part)
+            results[heading] = results.get(heading, {}) | bench.found
+            if options.json:
+                options.json.write_text(json.dumps(results, indent=1))
     out.print(shown(results))
 
 
