@@ -83,12 +83,12 @@ class _WatReader(_Reader):
                 part_of = crawl or wat.crawl or crawl_of(path)
                 for reason, count in page.dropped.items():
                     staged.tally[f"dropped:{reason}"] += count
-                for kind, address, alt in page.references:
+                for reference in page.references:
                     staged.reference(
-                        kind,
-                        address,
+                        reference.kind,
+                        reference.address,
                         page_url=page.url,
-                        alt=alt,
+                        alt=reference.alt,
                         crawl=part_of,
                         seen=page.seen,
                         directives=page.directives,

@@ -23,9 +23,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Final, Literal, NamedTuple
+from functools import lru_cache
+from typing import Final, Literal
 
 import ada_url
+import msgspec
 
 #: Version of the rule that makes ``_id`` out of a URL.
 URL_RULE: Final = 1
@@ -45,7 +47,7 @@ class UrlError(ValueError):
         self.fault: Fault = fault
 
 
-class Address(NamedTuple):
+class Address(msgspec.Struct, frozen=True, gc=False):
     """Where a picture is: ``id`` (its row), ``url`` (as it is fetched) and ``host`` (lower case, without the port).
 
     A picture of the warehouse's own store has no host.
@@ -67,6 +69,15 @@ _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _HTTP: Final = ("http://", "https://")
 #: What the URL Standard strips from both ends: C0 controls and space.
 _BLANK: Final = "".join(map(chr, range(0x21)))
+#: An address that is its own normalised form, as most are: the parser and the rule would give it back as it is. A host
+#: of lower-case labels that is no number, a path without stray or changing escapes. Not told by it: Punycode, dots.
+_PLAIN: Final = re.compile(
+    r"https?://((?:[a-z0-9_-]++\.)++[a-z]++)"
+    r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*+(?:%(?:[89A-F][0-9A-F]|2[0-9A-CF])[A-Za-z0-9._~!$&'()*+,;=:@/-]*+)*+"
+    r"(?:\?[A-Za-z0-9._~!$&()*+,;=:@/?%-]*+)?+"
+)
+#: How a relative reference begins: ``//host``, ``/path``, ``../path``, or a name, which is no scheme.
+_BEGINNING: Final = re.compile(r"//?|(?:\.\.?/)++|(?=\w[^:]*+\Z)", re.ASCII)
 
 
 def normalise(url: str) -> str:
@@ -102,6 +113,10 @@ def address(reference: str, base: str | None = None) -> Address:
     Raises:
         UrlError: ``reference`` is empty, a ``data:`` URI, of another scheme than http(s), or cannot be parsed.
     """
+    absolute = reference if base is None or reference.startswith(_HTTP) else _resolved(reference, base)
+    plain = _PLAIN.fullmatch(absolute)
+    if plain is not None and "/." not in absolute and "xn--" not in absolute and len(reference) <= MAX_LENGTH:
+        return Address(_digest(absolute), absolute, plain[1])
     reference = reference.strip(_BLANK)
     if not reference:
         raise UrlError("empty")
@@ -120,6 +135,22 @@ def address(reference: str, base: str | None = None) -> Address:
         raise UrlError("not_http")
     as_written = reference.isprintable() and "\\" not in reference and reference[:8].lower().startswith(_HTTP)
     return Address(_digest(_canonical(href)), reference if as_written else href, _host(href))
+
+
+def _resolved(reference: str, base: str) -> str:
+    """A relative reference behind what its beginning means on this page: right where that makes a plain address."""
+    beginning = _BEGINNING.match(reference)
+    return "" if beginning is None else _meaning(beginning[0], base) + reference[beginning.end() :]
+
+
+@lru_cache(maxsize=64)
+def _meaning(beginning: str, base: str) -> str:
+    """The URL of a folder, ``scheme://`` for ``//``."""
+    try:
+        folder: str = ada_url.join_url(base, "/" if beginning == "//" else beginning or ".")
+    except ValueError as error:
+        raise UrlError("bad_url") from error
+    return folder.partition("//")[0] + "//" if beginning == "//" else folder
 
 
 def _canonical(href: str) -> str:

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
+from deflate import DeflateError, crc32, gzip_decompress
 from zlib_ng import zlib_ng
 
 #: ``read(n)``: at most n bytes, none at the end. May raise OSError when a connection breaks.
@@ -91,7 +92,7 @@ class _Piece(NamedTuple):
     """Text of a file: all of a member, or the next part of it; ``last`` where no record goes on behind it."""
 
     offset: int
-    text: bytes
+    text: bytes | bytearray
     last: bool
 
 
@@ -126,6 +127,11 @@ class _Window:
         self._start += count
         self.offset += count
 
+    def until(self, mark: bytes) -> bytes:
+        """From the start to the next ``mark`` behind it; nothing if that has not been read yet."""
+        following = self._data.find(mark, self._start + 1)
+        return self._data[self._start : following] if following >= 0 else b""
+
     def find(self, mark: bytes) -> bool:
         """Move the start to the next ``mark``; False at the end of the file."""
         while (found := self._data.find(mark, self._start)) < 0:
@@ -142,6 +148,13 @@ def _members(source: Input, head: bytes) -> Iterator[_Piece | Damage]:
     lost = False  # behind a damage: what looks like a member and is none is part of it
     while not _at_end(window):
         offset, position, size = window.offset, 0, 0
+        member = window.until(_MAGIC)
+        sound = _inflated(member)
+        if sound is not None:
+            yield _Piece(offset, sound, last=True)
+            window.drop(len(member))
+            lost = False
+            continue
         text: list[bytes] = []
         inflater = zlib_ng.decompressobj(31)
         fault = ""
@@ -173,16 +186,33 @@ def _members(source: Input, head: bytes) -> Iterator[_Piece | Damage]:
             lost = False
 
 
+def _inflated(member: bytes) -> bytearray | None:
+    """The text of a gzip member that is whole, sound and alone; None for ``zlib_ng`` to say what is the matter.
+
+    libdeflate takes half of zlib-ng's time, but wants to know both lengths, and does not say what is wrong. The end of
+    ``member`` is a guess, the next mark of a member; that it ends in checksum and length of the text confirms it.
+    """
+    size = int.from_bytes(member[-4:], "little")
+    if not 0 < size <= _WHOLE or member[3:4] != b"\0":  # flags: names and checksums in the header are rare
+        return None
+    try:
+        text = gzip_decompress(member, size)
+    except (DeflateError, ValueError):
+        return None
+    return text if len(text) == size and crc32(text) == int.from_bytes(member[-8:-4], "little") else None
+
+
 def _at_end(window: _Window) -> bool:
     """Whether nothing follows but zeros, with which block devices fill up a file."""
-    while (data := window.peek(0, _STEP)).startswith(b"\0"):
-        zeros = len(data) - len(data.lstrip(b"\0"))
-        window.drop(zeros)
-    return not data
+    while (first := window.peek(0, 1)) == b"\0":
+        data = window.peek(0, _STEP)
+        window.drop(len(data) - len(data.lstrip(b"\0")))
+    return not first
 
 
 def _parse(pieces: Iterator[_Piece | Damage], *, plain: bool) -> Iterator[Record | Damage]:
-    text, offset, lost = b"", 0, False
+    text: bytes | bytearray = b""
+    offset, lost = 0, False
     for piece in pieces:
         if isinstance(piece, Damage):
             text, lost = b"", False
@@ -222,7 +252,7 @@ class _Step(NamedTuple):
     lost: bool
 
 
-def _record(text: bytes, position: int, offset: int, *, last: bool) -> _Step | None:
+def _record(text: bytes | bytearray, position: int, offset: int, *, last: bool) -> _Step | None:
     """The record at ``position`` (``offset`` in the file), or what is wrong with it; None if more text is needed."""
     start = _skip_line_ends(text, position)
     if start == len(text):
@@ -237,7 +267,7 @@ def _record(text: bytes, position: int, offset: int, *, last: bool) -> _Step | N
             return None
         return _Step(None, "truncated: a WARC header that does not end", start + 5, lost=True)
     fields: dict[bytes, bytes] = {}
-    for line in text[start : header.start()].split(b"\n"):
+    for line in bytes(text[start : header.start()]).split(b"\n"):
         name, _, value = line.partition(b":")
         fields[name.lower()] = value.strip()
     length = fields.get(b"content-length", b"")
@@ -263,12 +293,12 @@ def _record(text: bytes, position: int, offset: int, *, last: bool) -> _Step | N
         fields.get(b"content-type", b"").decode(errors="replace"),
         fields.get(b"warc-date", b"").decode(errors="replace"),
         fields.get(b"warc-target-uri", b"").decode(errors="replace"),
-        text[header.end() : end],
+        bytes(memoryview(text)[header.end() : end]),
     )
     return _Step(record, fault, following, lost=False)
 
 
-def _skip_line_ends(text: bytes, position: int) -> int:
+def _skip_line_ends(text: bytes | bytearray, position: int) -> int:
     while text[position : position + 1] in (b"\r", b"\n"):
         position += 1
     return position

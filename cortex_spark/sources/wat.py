@@ -38,7 +38,7 @@ DROPS: Final[dict[str, str]] = {
 }
 
 
-class Reference(NamedTuple):
+class Reference(msgspec.Struct, frozen=True, gc=False):
     """A picture that a page refers to; ``kind`` is img, srcset, source, og:image or link."""
 
     kind: str
@@ -189,11 +189,16 @@ def _page(
             references.append(Reference(kind, found, html.unescape(alt).strip() if alt else alt))
 
     # A page's links come before its og:image: of two references to one picture the first counts, and img has the alt.
-    for link in page.links:
+    # Nine links of ten lead to pages, and mostly the last character says so.
+    for link in [
+        link
+        for link in page.links
+        if link.path != "A@/href"
+        or ((to := link.url) and (to[-1] in _PICTURE_ENDS or "?" in to or "#" in to) and _names_picture(to))
+    ]:
         path = link.path
         if path == "A@/href":
-            if link.url and _names_picture(link.url):
-                add("link", link.url, link.alt)
+            add("link", link.url, link.alt)
         elif path == "IMG@/src":
             if _is_one(link.width) or _is_one(link.height):
                 dropped["tracking_pixel"] += 1
@@ -226,6 +231,8 @@ _PREVIEWS: Final = frozenset({"og:image", "og:image:url", "og:image:secure_url",
 
 _PICTURE_SUFFIXES: Final = frozenset({"jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "avif", "bmp", "tif", "tiff"})
 
+_PICTURE_ENDS: Final = frozenset(suffix[-1] for suffix in _PICTURE_SUFFIXES) | {"E", "F", "G", "P"}
+
 
 def _names_picture(url: str) -> bool:
     """Whether a link's path ends like a picture's; ``File:Cat.jpg`` of a wiki is a page about one."""
@@ -249,7 +256,15 @@ def _address(reference: str, base: str | None) -> Address | str:
         found = address(reference, base)
     except UrlError as error:
         return error.fault
-    path, _, query = found.url.partition("#")[0].partition("?")
+    lower = found.url.lower()
+    if "ico" in lower or "svg" in lower or "1x1" in lower or "=1" in lower:
+        return _junk(found.url) or found
+    return found
+
+
+def _junk(url: str) -> str | None:
+    """Why the picture at ``url`` is not worth having, if its address says so."""
+    path, _, query = url.partition("#")[0].partition("?")
     name = path[path.rfind("/") + 1 :].lower()
     if name.startswith(("favicon", "apple-touch-icon")) or name.endswith(".ico"):
         return "icon"
@@ -260,7 +275,7 @@ def _address(reference: str, base: str | None) -> Address | str:
         return "tracking_pixel"
     if query and _ONE_WIDE.search(query) and _ONE_HIGH.search(query):
         return "tracking_pixel"
-    return found
+    return None
 
 
 def _is_one(size: object) -> bool:
