@@ -39,7 +39,7 @@ _PARTS = st.lists(
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=300)
 @given(_PARTS, st.data())
 def test_members(parts: list[tuple[bytes, bytes]], data: st.DataObject) -> None:
     file = bytearray(b"".join(member + between for member, between in parts))
@@ -68,6 +68,12 @@ def test_a_member_that_is_not_alone_is_not_taken(following: bytes) -> None:
     assert bytes(warc._inflated(member + following) or b"") == (b"" if following else text)
     assert warc._inflated(member[:-8] + zlib.crc32(b"").to_bytes(4, "little") + member[-4:]) is None
     assert all(warc._inflated(member[:length]) is None for length in range(len(member)))
+
+
+def test_a_spoilt_member_is_not_hidden_by_its_length() -> None:
+    one, two = gzip.compress(b"one"), gzip.compress(b"two")
+    assert bytes(warc._inflated(two) or b"") == b"two"
+    assert warc._inflated(one + b"XX" + two[2:]) is None
 
 
 # Addresses: what is plain by its looks, beside the parser and the rule
@@ -103,8 +109,13 @@ def _address(reference: str, base: str | None) -> Address | str:
         return error.fault
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=500)
 @given(_REFERENCE, st.none() | _PAGE)
+@example("http://xn--a.com/cat.jpg", None).via("Punycode that is none")
+@example("http://example.com/a/../cat.jpg", None)
+@example("b/../cat.jpg", "http://example.com/a/")
+@example("http://example.com/a%2Dcat%2E.jpg", None)
+@example("a/%2e%2E/cat.jpg", "http://example.com/")
 @example("http://example.com/cat.jpg", "nothing").via("a broken base no longer matters to what needs none")
 def test_addresses(reference: str, base: str | None) -> None:
     found = _address(reference, base)
@@ -113,7 +124,7 @@ def test_addresses(reference: str, base: str | None) -> None:
     assert found == _by_the_parser(reference, base)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=300)
 @given(_REFERENCE, _PAGE)
 def test_what_is_plain_is_normalised(reference: str, base: str) -> None:
     plain = urls._PLAIN.fullmatch(reference)
@@ -147,10 +158,10 @@ _TEXT = st.text(max_size=12) | st.sampled_from(
 )
 _FOLDERS = ["", "/", "../", "/wiki/File:", "http://example.com/x/"]
 _NAMES = """
-    cat.jpg a.JPEG b.jpe c.JFIF d.png e.webp f.GiF g.avif h.bmp i.tif j.TIFF k.ico favicon.png apple-touch-icon.png
-    1x1.gif a_1x1.png 21x1.gif l.svg m.svgz page.html jpg
+    cat.jpg a.JPEG b.jpe c.JFIF d.png e.webp f.GiF g.avif h.bmp i.tif j.TIFF H.TIF K.WEBP k.ico favicon.png
+    apple-touch-icon.png 1x1.gif a_1x1.png 21x1.gif l.svg m.svgz page.html jpg
 """
-_TAILS = ["", "?w=1&h=1", "?a=b.png", "#c.png", "?w=1", "/", "?v=1&amp;width=1&amp;height=1"]
+_TAILS = ["", "?w=1&h=1", "?a=b.png", "#c.png", "#x", "?x", "?w=1", "/", "?v=1&amp;width=1&amp;height=1"]
 _PICTURE = st.tuples(*map(st.sampled_from, (_FOLDERS, _NAMES.split(), _TAILS))).map("".join)
 _URL = _REFERENCE | _PICTURE
 _FIELDS = {
@@ -240,8 +251,10 @@ def _expected(links: list[dict[str, Any]], base: str) -> tuple[list[tuple[str, A
     return found, dropped
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=300)
 @given(st.lists(_link(), max_size=12), _PAGE.filter(lambda url: url.startswith("http")))
+@example(['{"path":"A@/href","url":"cat.jpg#x"}', '{"path":"A@/href","url":"CAT.TIF"}'], "http://example.com/")
+@example(['{"path":"A@/href","url":"cat.jpg?x"}', '{"path":"A@/href","url":"CAT.JPEG"}'], "http://example.com/")
 @example(['{"path":"A@/href","url":"page.html"}'] * 5_000 + ['{"url":"cat.jpg","path":"IMG@/src"}'], "http://a.de/")
 def test_pages(texts: list[str], url: str) -> None:
     links = [json.loads(text) for text in texts]
