@@ -18,16 +18,16 @@ from typing import Any, Final, NamedTuple
 
 import duckdb
 import numpy as np
-from numpy.typing import NDArray
 from pyspark.sql.types import DoubleType, TimestampType
 
 from cortex_spark.config import Settings
 from cortex_spark.errors import CortexError
 from cortex_spark.query.cursor import Signer
 from cortex_spark.query.duck import ROWS, Parameters, document, quoted, to_hidden, to_key, to_order, to_sql, type_name
-from cortex_spark.query.order import after, between
+from cortex_spark.query.groups import MOST_REMEMBERED, NO_TIME, NUMBER, Groups, code_of, sign
+from cortex_spark.query.order import after
 from cortex_spark.query.request import PAGE_SIZE, Page, Request, ask
-from cortex_spark.query.tree import And, Comparison, Constant, IsNan, IsNull, OneOf, Operand, Or, Test, Tree
+from cortex_spark.query.tree import And, Comparison, Constant, OneOf, Operand, Test, Tree
 from cortex_spark.schema import SAMPLES
 from cortex_spark.sources.store import local_path
 from cortex_spark.table.derived import is_complete
@@ -52,11 +52,8 @@ _SETTINGS: Final[dict[str, str | bool | int | float | list[str]]] = {
 }
 #: Rows whose ids one look-up indexes at most, where there is no index yet: about a second's work.
 _INDEXED_AT_ONCE: Final = 500_000
-#: Answers whose places are remembered, and how many numbers each may have.
+#: Answers whose places are remembered.
 _REMEMBERED: Final = 128
-_REMEMBERED_ENTRIES: Final = 1_000_000
-
-_NULL: Final = np.iinfo(np.int64).min
 
 
 class Place(NamedTuple):
@@ -65,6 +62,21 @@ class Place(NamedTuple):
     file: int
     row: int
     keys: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Some rows in the order of the answer: those of ``files`` of which ``tree`` is true, and which are ``behind``.
+
+    The first ``skipped`` of them stand before the page. With ``numbers``, the first sort key is one (or a string) in
+    all of them: not missing, and not NaN.
+    """
+
+    tree: Tree
+    behind: Tree  # true of rows behind the cursor
+    files: list[int]
+    skipped: int
+    numbers: bool
 
 
 @dataclass(frozen=True)
@@ -78,45 +90,6 @@ class View:
     def is_complete(self) -> bool:
         """Whether every file has all columns of ``SAMPLES``."""
         return is_complete(self.snapshot.properties, self.snapshot.version)
-
-
-@dataclass(frozen=True)
-class Groups:
-    """Matching rows by groups that follow each other in the order of the answer.
-
-    ``codes`` (groups,) ascend. The entries, one for each file and group, are sorted by group: those of group ``g`` are
-    ``entries[g]:entries[g + 1]`` of ``files``.
-    """
-
-    codes: NDArray[np.int64]
-    ends: NDArray[np.int64]  # rows of the answer through this group
-    entries: NDArray[np.int64]
-    files: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, codes: NDArray[np.int64], files: NDArray[np.int64], counts: NDArray[np.int64]) -> Groups:
-        """Of the entries' codes, files and counts, in any order."""
-        order = np.argsort(codes, kind="stable")
-        unique, first = np.unique(codes[order], return_index=True)
-        totals = np.add.reduceat(counts[order], first) if len(unique) else np.empty(0, np.int64)
-        return cls(unique, np.cumsum(totals), np.append(first, len(codes)), files[order])
-
-    @property
-    def length(self) -> int:
-        """Rows of the answer."""
-        return int(self.ends[-1]) if len(self.ends) else 0
-
-    def start(self, group: int) -> int:
-        """Rows of the answer before ``group``."""
-        return int(self.ends[group - 1]) if group else 0
-
-    def at(self, offset: int) -> int:
-        """The group that row ``offset`` (from 0) of the answer is in; the last one, for those behind the end."""
-        return min(int(np.searchsorted(self.ends, offset, side="right")), len(self.ends) - 1)
-
-    def files_of(self, first: int, last: int) -> list[int]:
-        """The files that have rows of the groups ``first`` through ``last``."""
-        return [int(one) for one in np.unique(self.files[self.entries[first] : self.entries[last + 1]])]
 
 
 class Samples:
@@ -212,8 +185,7 @@ class Samples:
             groups = self._groups(view, tree, request.order[0])
             length = groups.length
             request.check(length)
-            places = self._places(request, view, tree, groups) if length else []
-            rows = self._fetch(view, places, request.fields.columns)
+            places, rows = self._rows(request, view, self._window(request, tree, groups)) if length else ([], [])
         else:
             length, places, rows = self._look_up(request, view, tree, ids)
         last = places[-1].keys if places else ()
@@ -227,20 +199,20 @@ class Samples:
                 self._remembered.move_to_end(key)
                 return self._remembered[key]
         operand, descending = first
-        made = self._count(view, tree, operand, -1 if descending else 1)
-        if len(made.files) <= _REMEMBERED_ENTRIES:
+        made = self._count(view, tree, operand, sign(descending))
+        if len(made.files) <= MOST_REMEMBERED:
             with self._lock:
                 self._remembered[key] = made
                 while len(self._remembered) > _REMEMBERED:
                     self._remembered.popitem(last=False)
         return made
 
-    def _count(self, view: View, tree: Tree, operand: Operand, sign: int) -> Groups:
+    def _count(self, view: View, tree: Tree, operand: Operand, direction: int) -> Groups:
         parameters = Parameters()
         value = document(operand.path)
         match operand.kind:
             case TimestampType():
-                by, code = value, f"coalesce(epoch_us(v), {_NULL})"
+                by, code = value, f"coalesce(epoch_us(v), {NO_TIME})"
             case DoubleType():
                 by, code = f"CASE WHEN {value} IS NULL THEN 0 WHEN isnan({value}) THEN 1 ELSE 2 END", "v"
             case _:
@@ -254,68 +226,87 @@ class Samples:
         ).fetchnumpy()
         codes = np.asarray(found["code"], np.int64)
         if isinstance(operand.kind, TimestampType):
-            codes = np.where(codes == _NULL, _NULL + 1, codes // 1000)  # the least has no negative
+            codes = np.where(codes == NO_TIME, NO_TIME, codes // 1000)
         files = np.asarray(found["file"], np.int64)
-        return Groups.of(sign * codes, files, np.asarray(found["n"], np.int64))
+        return Groups.of(direction * codes, files, np.asarray(found["n"], np.int64))
 
-    def _places(self, request: Request, view: View, tree: Tree, groups: Groups) -> list[Place]:
-        """Where the rows of the page are, in its order."""
-        operand, descending = request.order[0]
-        parts = [tree]
+    def _rows(self, request: Request, view: View, window: Window) -> tuple[list[Place], list[dict[str, Any]]]:
+        """The page's rows in order, and their places."""
+        if window.numbers:
+            window, places = self._narrowed(request, view, window)
+            if places is not None:
+                return self._sorted(request, view, Constant(), _by_file(places), request.fields.columns)
+        places = self._places(request, view, window)
+        return places, self._fetch(view, places, request.fields.columns)
+
+    def _window(self, request: Request, tree: Tree, groups: Groups) -> Window:
+        """Where the rows of the page are, as far as the groups tell."""
+        by = operand, descending = request.order[0]
+        behind: Tree = Constant()
         if request.after is None:
             first = groups.at(request.offset)
             last = groups.at(request.offset + PAGE_SIZE - 1)
             skipped = request.offset - groups.start(first)
         else:
-            code = _code(operand, request.after.last[0]) * (-1 if descending else 1)
-            first = min(int(np.searchsorted(groups.codes, code)), len(groups.codes) - 1)
+            first = groups.of_code(code_of(operand, request.after.last[0]) * sign(descending))
             # How many of this group are behind the cursor is not known: as many as a page of those that follow.
             last = groups.at(int(groups.ends[first]) + PAGE_SIZE - 1)
             skipped = 0
-            parts.append(after(request.order, request.after.last))
-        codes = [int(groups.codes[one]) * (-1 if descending else 1) for one in range(first, last + 1)]
-        within = _within(operand, codes) if len(codes) < len(groups.codes) else Constant()
-        parts.append(within)
-        files = groups.files_of(first, last)
-        numbers = codes == [_NUMBER] and not isinstance(operand.kind, TimestampType)
-        if numbers:
-            bounds, skipped = self._bounds(request, view, And((tree, within)), files, skipped)
-            parts += bounds
+            behind = after(request.order, request.after.last)
+        numbers = first == last and groups.codes[first] * sign(descending) == NUMBER
+        return Window(
+            And((tree, groups.within(by, first, last))),
+            behind,
+            groups.files_of(first, last),
+            skipped,
+            bool(numbers) and not isinstance(operand.kind, TimestampType),
+        )
+
+    def _narrowed(self, request: Request, view: View, window: Window) -> tuple[Window, list[Place] | None]:
+        """A narrower window, by the first sort key alone: the others, mostly ``_id``, are then read of few rows.
+
+        And the page's rows, not in order, where that key says which they are: where none of them has the same as a
+        row before or behind the page.
+        """
+        operand, descending = request.order[0]
+        tree = window.tree
+        if request.after is not None:
+            tree = And((tree, after(request.order[:1], request.after.last)))
+        before = min(window.skipped, 1)
+        found = self._select(
+            view,
+            tree,
+            window.files,
+            f"{to_key(operand)}, {ROWS}.file_index, {ROWS}.file_row_number",
+            f"ORDER BY 1 {'DESC' if descending else 'ASC'} LIMIT {before + PAGE_SIZE + 1:d}"
+            f" OFFSET {window.skipped - before:d}",
+        ).fetchall()
+        page = found[before : before + PAGE_SIZE]
+        others = {row[0] for row in (*found[:before], *found[before + PAGE_SIZE :])}
+        if request.after is None and others.isdisjoint(row[0] for row in page):
+            return window, [Place(window.files[file], row, ()) for _, file, row in page]
+        near: Comparison = "lte" if descending else "gte"
+        far: Comparison = "gte" if descending else "lte"
+        bounds: list[Tree] = [Test(operand, far, page[-1][0])] if len(page) == PAGE_SIZE else []
+        skipped = window.skipped
+        if skipped:
+            start = Test(operand, near, page[0][0])
+            bounds.append(start)
+            earlier = And((window.tree, replace(start, negated=True)))
+            skipped -= self._select(view, earlier, window.files, "count(*)", "").fetchall()[0][0]
+        return replace(window, tree=And((window.tree, *bounds)), skipped=skipped), None
+
+    def _places(self, request: Request, view: View, window: Window) -> list[Place]:
+        """Where the rows of the page are, in its order."""
         keys = ", ".join(to_key(key) for key, _ in request.order)
         found = self._select(
             view,
-            And(tuple(parts)),
-            files,
+            And((window.tree, window.behind)),
+            window.files,
             f"{ROWS}.file_index, {ROWS}.file_row_number, {keys}",
-            f"ORDER BY {to_order(request.order, numbers=numbers)} LIMIT {PAGE_SIZE} OFFSET {skipped:d}",
+            f"ORDER BY {to_order(request.order, numbers=window.numbers)} LIMIT {PAGE_SIZE} OFFSET {window.skipped:d}",
         ).fetchall()
-        return [Place(files[file], row, tuple(key)) for file, row, *key in found]
-
-    def _bounds(
-        self, request: Request, view: View, within: Tree, files: list[int], skipped: int
-    ) -> tuple[list[Tree], int]:
-        """Bounds of the first sort key on the page, and how many rows within them stand before it.
-
-        By the first key alone: the others, mostly ``_id``, are then read of few rows.
-        """
-        operand, descending = request.order[0]
-        near: Comparison = "lte" if descending else "gte"
-        far: Comparison = "gte" if descending else "lte"
-        if request.after is not None:
-            within = And((within, after(request.order[:1], request.after.last)))
-        key, direction = to_key(operand), "DESC" if descending else "ASC"
-        found = self._select(
-            view, within, files, key, f"ORDER BY {key} {direction} LIMIT {PAGE_SIZE} OFFSET {skipped:d}"
-        ).fetchall()
-        bounds: list[Tree] = []
-        if len(found) == PAGE_SIZE:
-            bounds.append(Test(operand, far, found[-1][0]))
-        if skipped:
-            start = Test(operand, near, found[0][0])
-            bounds.append(start)
-            before = self._select(view, And((within, replace(start, negated=True))), files, "count(*)", "").fetchall()
-            skipped -= before[0][0]
-        return bounds, skipped
+        return [Place(window.files[file], row, tuple(key)) for file, row, *key in found]
 
     def _select(
         self, view: View, tree: Tree, files: Sequence[int], selected: str, rest: str
@@ -344,37 +335,41 @@ class Samples:
         # What fits on a page is read at once: row groups cost more than rows.
         at_once = not unknown and sum(map(len, found.values())) <= PAGE_SIZE and request.after is None
         columns = request.fields.columns if at_once else ()
-        parameters = Parameters()
         # A file without an index is read as a whole.
-        scans = [_rows_of(view, number, rows, parameters) for number, rows in found.items()]
-        scans += [_rows_of(view, number, None, parameters) for number in unknown]
-        matching: list[tuple[Any, ...]] = []
-        if scans:
-            selected = ", ".join(
-                ["file", "file_row_number", *_shown(columns), *(to_key(key) for key, _ in request.order)]
-            )
-            matching = self._run(
-                f"SELECT {selected} FROM ({' UNION ALL '.join(scans)}) AS {ROWS}"
-                f" WHERE {self._where(view, tree, parameters)} ORDER BY {to_order(request.order)}",
-                parameters,
-            ).fetchall()
-        request.check(len(matching))
+        every, rows = self._sorted(request, view, tree, found | dict.fromkeys(unknown), columns)
+        request.check(len(every))
+        places = _slice(every, request)
+        return len(every), places, rows if at_once else self._fetch(view, places, request.fields.columns)
+
+    def _sorted(
+        self,
+        request: Request,
+        view: View,
+        tree: Tree,
+        wanted: Mapping[int, Sequence[int] | None],
+        columns: Sequence[str],
+    ) -> tuple[list[Place], list[dict[str, Any]]]:
+        """Rows of some files, or all where None stands, of which ``tree`` is true: in order, with their places."""
+        if not wanted:
+            return [], []
+        parameters = Parameters()
+        scans = [_rows_of(view, number, rows, parameters) for number, rows in wanted.items()]
+        selected = ", ".join(["file", "file_row_number", *_shown(columns), *(to_key(key) for key, _ in request.order)])
+        found = self._run(
+            f"SELECT {selected} FROM ({' UNION ALL '.join(scans)}) AS {ROWS}"
+            f" WHERE {self._where(view, tree, parameters)} ORDER BY {to_order(request.order)}",
+            parameters,
+        ).fetchall()
         end = 2 + len(columns)
-        places = _slice([Place(row[0], row[1], row[end:]) for row in matching], request)
-        if not at_once:
-            return len(matching), places, self._fetch(view, places, request.fields.columns)
-        rows = [dict(zip(columns, row[2:end], strict=True)) for row in matching]
-        return len(matching), places, rows
+        places = [Place(row[0], row[1], row[end:]) for row in found]
+        return places, [dict(zip(columns, row[2:end], strict=True)) for row in found]
 
     def _fetch(self, view: View, places: Sequence[Place], columns: Sequence[str]) -> list[dict[str, Any]]:
         """The rows at ``places``, in that order."""
         if not places or not columns:
             return [{} for _ in places]
-        by_file: dict[int, list[int]] = {}
-        for place in places:
-            by_file.setdefault(place.file, []).append(place.row)
         parameters = Parameters()
-        scans = [_rows_of(view, file, rows, parameters, columns) for file, rows in by_file.items()]
+        scans = [_rows_of(view, file, rows, parameters, columns) for file, rows in _by_file(places).items()]
         selected = ", ".join(["file", "file_row_number", *_shown(columns)])
         rows = self._run(f"SELECT {selected} FROM ({' UNION ALL '.join(scans)}) AS {ROWS}", parameters).fetchall()
         found = {(file, row): dict(zip(columns, values, strict=True)) for file, row, *values in rows}
@@ -393,8 +388,6 @@ TAKEN_DOWN: Final = (
     "version {version} of samples cannot be read any more: pictures in it were taken down; begin again with the newest"
 )
 
-_MISSING, _NAN, _NUMBER = range(3)
-
 
 def wanted_ids(tree: Tree) -> tuple[str, ...] | None:
     """The ids of which a matching row must have one; None where the filter does not say."""
@@ -407,24 +400,6 @@ def wanted_ids(tree: Tree) -> tuple[str, ...] | None:
     return None
 
 
-def _code(operand: Operand, last: Any) -> int:
-    """The group that a row with the first sort key ``last`` is in."""
-    if isinstance(operand.kind, TimestampType):
-        return _NULL + 1 if last is None else int(last)
-    return _MISSING if last is None else _NAN if last != last else _NUMBER
-
-
-def _within(operand: Operand, codes: Sequence[int]) -> Tree:
-    """True of the rows of neighbouring groups."""
-    if isinstance(operand.kind, TimestampType):
-        least, greatest = (None if code == _NULL + 1 else code for code in (min(codes), max(codes)))
-        return between(operand, least, greatest)
-    present = IsNull(operand, negated=True)
-    number: Tree = And((present, IsNan(operand, negated=True))) if isinstance(operand.kind, DoubleType) else present
-    groups: dict[int, Tree] = {_MISSING: IsNull(operand), _NAN: IsNan(operand), _NUMBER: number}
-    return Or(tuple(groups[code] for code in codes))
-
-
 def _shown(columns: Sequence[str]) -> list[str]:
     """The columns as they are selected. Of older files times have no zone, which is UTC."""
     return [
@@ -433,6 +408,14 @@ def _shown(columns: Sequence[str]) -> list[str]:
         else document((name,))
         for name in columns
     ]
+
+
+def _by_file(places: Sequence[Place]) -> dict[int, list[int]]:
+    """The rows' numbers by file."""
+    by_file: dict[int, list[int]] = {}
+    for place in places:
+        by_file.setdefault(place.file, []).append(place.row)
+    return by_file
 
 
 def _slice(places: list[Place], request: Request) -> list[Place]:

@@ -73,6 +73,12 @@ def test_both_engines_walk_the_same_way(stored: Stored, sort: dict[str, int]) ->
     by_number = page(stored.warehouse, query, 3, version=VERSION, sort=sort, fields=["_id", "width"])
     by_spark = page(stored.warehouse, query, 3, version=VERSION, sort=sort, fields=["_id", "width"], engine="spark")
     assert (by_number.data, by_number.length) == (by_spark.data, by_spark.length)
+    by_numbers = [
+        document["_id"]
+        for number in range(1, -(-len(expected) // PAGE_SIZE) + 1)
+        for document in page(stored.warehouse, query, number, version=VERSION, sort=sort, fields=["_id"]).data
+    ]
+    assert by_numbers == expected
     found: list[str] = []
     cursor = None
     for number, engine in enumerate(["duckdb", "duckdb", "spark", "duckdb"], start=1):  # cursors are good for both

@@ -1,0 +1,98 @@
+"""Where the pages of an answer lie: its rows counted by groups that follow each other in its order.
+
+Groups are of the first sort key: times by the millisecond, others by missing, NaN or number (or string, ...). The sum
+is the exact length; and a page, however deep, is in few groups, so that other rows need not be sorted for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark.sql.types import DoubleType, TimestampType
+
+from cortex_spark.query.order import between
+from cortex_spark.query.tree import And, Constant, IsNan, IsNull, Operand, Or, Tree
+
+#: Codes of groups: of a time that is missing (the least integer has no negative), and of other keys.
+NO_TIME: Final = int(np.iinfo(np.int64).min) + 1
+MISSING, NAN, NUMBER = range(3)
+
+#: Numbers that the groups of an answer may have, to be remembered.
+MOST_REMEMBERED: Final = 1_000_000
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Matching rows by groups that follow each other in the order of the answer.
+
+    ``codes`` (groups,) ascend. The entries, one for each file and group, are sorted by group: those of group ``g`` are
+    ``entries[g]:entries[g + 1]`` of ``files``.
+    """
+
+    codes: NDArray[np.int64]
+    ends: NDArray[np.int64]  # rows of the answer through this group
+    entries: NDArray[np.int64]
+    files: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, codes: NDArray[np.int64], files: NDArray[np.int64], counts: NDArray[np.int64]) -> Groups:
+        """Of the entries' codes, files and counts, in any order."""
+        order = np.argsort(codes, kind="stable")
+        unique, first = np.unique(codes[order], return_index=True)
+        totals = np.add.reduceat(counts[order], first) if len(unique) else np.empty(0, np.int64)
+        return cls(unique, np.cumsum(totals), np.append(first, len(codes)), files[order])
+
+    @property
+    def length(self) -> int:
+        """Rows of the answer."""
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def start(self, group: int) -> int:
+        """Rows of the answer before ``group``."""
+        return int(self.ends[group - 1]) if group else 0
+
+    def at(self, offset: int) -> int:
+        """The group that row ``offset`` (from 0) of the answer is in; the last one, for those behind the end."""
+        return min(int(np.searchsorted(self.ends, offset, side="right")), len(self.ends) - 1)
+
+    def of_code(self, code: int) -> int:
+        """The group of ``code``, or the next one; the last one, for those behind the end."""
+        return min(int(np.searchsorted(self.codes, code)), len(self.codes) - 1)
+
+    def files_of(self, first: int, last: int) -> list[int]:
+        """The files that have rows of the groups ``first`` through ``last``."""
+        return [int(one) for one in np.unique(self.files[self.entries[first] : self.entries[last + 1]])]
+
+    def within(self, by: tuple[Operand, bool], first: int, last: int) -> Tree:
+        """True of the rows of the groups ``first`` through ``last``, which are ``by`` a key and its direction."""
+        if last - first + 1 == len(self.codes):
+            return Constant()
+        operand, descending = by
+        return _within(operand, [int(code) * sign(descending) for code in self.codes[first : last + 1]])
+
+
+def sign(descending: bool) -> int:
+    """What codes are multiplied with, so that they ascend in the order of the answer."""
+    return -1 if descending else 1
+
+
+def code_of(operand: Operand, key: Any) -> int:
+    """The code of rows with this first sort key, times in milliseconds since 1970; in ascending order."""
+    if isinstance(operand.kind, TimestampType):
+        return NO_TIME if key is None else int(key)
+    return MISSING if key is None else NAN if key != key else NUMBER
+
+
+def _within(operand: Operand, codes: Sequence[int]) -> Tree:
+    """True of the rows of neighbouring groups."""
+    if isinstance(operand.kind, TimestampType):
+        least, greatest = (None if code == NO_TIME else code for code in (min(codes), max(codes)))
+        return between(operand, least, greatest)
+    present = IsNull(operand, negated=True)
+    number: Tree = And((present, IsNan(operand, negated=True))) if isinstance(operand.kind, DoubleType) else present
+    groups: dict[int, Tree] = {MISSING: IsNull(operand), NAN: IsNan(operand), NUMBER: number}
+    return Or(tuple(groups[code] for code in codes))
