@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import msgspec
+import pcre2
 
 from cortex_spark.sources.urls import Address, UrlError, address
 from cortex_spark.sources.warc import Damage, Input, records
@@ -121,6 +122,26 @@ class _Wat(msgspec.Struct, rename={"envelope": "Envelope"}):
 
 _decode: Final = msgspec.json.Decoder(_Wat).decode
 
+_PICTURE_SUFFIXES: Final = frozenset({"jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "avif", "bmp", "tif", "tiff"})
+
+# Nine links of ten lead to pages. They are cut out before the JSON is read: as objects they took a third of the time,
+# and ``re`` takes longer to find them than msgspec to read them. What is cut out is a whole element of an array, before
+# another: no string has a bare ``{"`` with a letter behind it in it. What is written otherwise (blanks, escapes in the
+# URL, values that are no strings) stays, and is judged when it has been read.
+_FIELD: Final = rb'"(?!path"|url")\w++":"(?:[^"\\]++|\\.)*+"'
+_TO_PAGES: Final = pcre2.compile(
+    rb'(?<=[\[,])(?:\{(?:%(field)b,)*+"path":"A@/href","url":"[^"\\?#]*+(?<!(?i:%(suffixes)b))(?:[?#][^"\\]*+)?"'
+    rb"(?:,%(field)b)*+\},(?=\{))++" % {b"field": _FIELD, b"suffixes": "|".join(sorted(_PICTURE_SUFFIXES)).encode()}
+)
+
+
+def _read(payload: bytes) -> _Envelope:
+    """A record's envelope, without most of the links to pages."""
+    try:
+        return _decode(_TO_PAGES.sub(b"", payload)).envelope
+    except (ValueError, pcre2.LibraryError):  # not JSON: all of it says where; or too much for one match
+        return _decode(payload).envelope
+
 
 class WatReader:
     """Iterates over a WAT file's pages and damages; the counts are complete when the iteration is."""
@@ -148,8 +169,8 @@ class WatReader:
             self.records += 1
             self.text_bytes += len(record.payload)
             try:
-                envelope = _decode(record.payload).envelope
-            except ValueError as error:  # msgspec's errors, and invalid UTF-8
+                envelope = _read(record.payload)
+            except ValueError as error:
                 yield Damage(record.offset, f"not the JSON of a WAT record: {error}")
                 continue
             payload = envelope.payload
@@ -189,16 +210,11 @@ def _page(
             references.append(Reference(kind, found, html.unescape(alt).strip() if alt else alt))
 
     # A page's links come before its og:image: of two references to one picture the first counts, and img has the alt.
-    # Nine links of ten lead to pages, and mostly the last character says so.
-    for link in [
-        link
-        for link in page.links
-        if link.path != "A@/href"
-        or ((to := link.url) and (to[-1] in _PICTURE_ENDS or "?" in to or "#" in to) and _names_picture(to))
-    ]:
+    for link in page.links:
         path = link.path
         if path == "A@/href":
-            add("link", link.url, link.alt)
+            if link.url and _names_picture(link.url):
+                add("link", link.url, link.alt)
         elif path == "IMG@/src":
             if _is_one(link.width) or _is_one(link.height):
                 dropped["tracking_pixel"] += 1
@@ -228,10 +244,6 @@ def _page(
 
 
 _PREVIEWS: Final = frozenset({"og:image", "og:image:url", "og:image:secure_url", "twitter:image", "twitter:image:src"})
-
-_PICTURE_SUFFIXES: Final = frozenset({"jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "avif", "bmp", "tif", "tiff"})
-
-_PICTURE_ENDS: Final = frozenset(suffix[-1] for suffix in _PICTURE_SUFFIXES) | {"E", "F", "G", "P"}
 
 
 def _names_picture(url: str) -> bool:

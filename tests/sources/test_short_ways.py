@@ -12,11 +12,12 @@ from typing import Any
 from unittest.mock import patch
 
 import ada_url
+import pcre2
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cortex_spark.sources import urls, warc
+from cortex_spark.sources import urls, warc, wat
 from cortex_spark.sources.urls import Address, UrlError, address
 from cortex_spark.sources.wat import srcset
 from tests.sources.wats import gz, input_of, numbered, page, read, record
@@ -171,7 +172,11 @@ _FIELDS = {
     "url": _URL,
     "alt": _TEXT | st.just("a &amp; b"),
     "text": _TEXT,
-    "title": st.none() | st.integers() | st.lists(_TEXT, max_size=2) | st.dictionaries(_TEXT, _TEXT, max_size=2),
+    "title": st.none()
+    | st.integers()
+    | st.lists(_TEXT, max_size=2)
+    | st.dictionaries(_TEXT, _TEXT, max_size=2)
+    | st.lists(st.sampled_from([{"path": "A@/href", "url": "a.html"}, {"path": "IMG@/src", "url": "a.jpg"}])),
     "srcset": st.just("a.jpg 1x, b.png 2x"),
     "width": st.sampled_from(["1", 1, "0", "1px", 20, None, 1.5, [1], {"a": "}"}]),
 }
@@ -189,6 +194,20 @@ def _link(draw: st.DrawFn) -> str:
     ascii_only, blank = draw(st.booleans()), draw(st.sampled_from(["", "", " ", "\n\t"]))
     fields = (json.dumps(name) + ":" + blank + json.dumps(value, ensure_ascii=ascii_only) for name, value in pairs)
     return "{" + blank + ("," + blank).join(fields) + blank + "}"
+
+
+_STRINGS = st.sampled_from(["alt", "text", "title", "target", "rel"])
+
+
+@st.composite
+def _to_page(draw: st.DrawFn) -> str:
+    """A link as Common Crawl writes those to pages: without blanks, and all of its values strings."""
+    url = draw(_URL | st.sampled_from(["/", "page.html", "/a?b=c.jpg", "a.jp\\u0067", "a.jpg\\/", "a.html\\u003f"]))
+    pairs = [*draw(st.lists(st.tuples(_STRINGS, _TEXT), max_size=2)), ("path", "A@/href"), ("url", url)]
+    pairs += draw(st.lists(st.tuples(_STRINGS | st.sampled_from(["path", "url", "p\\u0061th"]), _URL), max_size=2))
+    ascii_only = draw(st.booleans())
+    fields = (json.dumps(name) + ":" + json.dumps(value, ensure_ascii=ascii_only) for name, value in pairs)
+    return ("{" + ",".join(fields) + "}").replace("\\\\u00", "\\u00").replace("\\\\/", "\\/")
 
 
 class _Wrong(Exception):
@@ -226,11 +245,9 @@ def _expected(links: list[dict[str, Any]], base: str) -> tuple[list[tuple[str, A
             found.append((kind, where, html.unescape(alt).strip() if alt else alt))
 
     def names_picture(url: str | None) -> bool:
-        name = re.split("[?#]", url or "")[0].split("/")[-1]
-        return (
-            ":" not in name
-            and re.search(r"(^|\.)(jpe?g|jpe|jfif|png|webp|gif|avif|bmp|tiff?)\Z", name.lower()) is not None
-        )
+        path = re.split("[?#]", url or "")[0]
+        ends = re.search(r"(^|\.)(jpe?g|jpe|jfif|png|webp|gif|avif|bmp|tiff?)\Z", path.lower())
+        return ends is not None and ":" not in path.split("/")[-1]
 
     for link in links:
         path, url, alt = _text(link, "path"), _text(link, "url"), _text(link, "alt")
@@ -251,14 +268,19 @@ def _expected(links: list[dict[str, Any]], base: str) -> tuple[list[tuple[str, A
     return found, dropped
 
 
+def _payload(texts: list[str], url: str = "http://example.com/") -> bytes:
+    """A page whose links are these, letter by letter."""
+    return page([], url=url).replace(b'"Links": []', b'"Links": [' + ",".join(texts).encode() + b"]")
+
+
 @settings(deadline=None, max_examples=300)
-@given(st.lists(_link(), max_size=12), _PAGE.filter(lambda url: url.startswith("http")))
+@given(st.lists(_link() | _to_page() | _to_page(), max_size=12), _PAGE.filter(lambda url: url.startswith("http")))
 @example(['{"path":"A@/href","url":"cat.jpg#x"}', '{"path":"A@/href","url":"CAT.TIF"}'], "http://example.com/")
 @example(['{"path":"A@/href","url":"cat.jpg?x"}', '{"path":"A@/href","url":"CAT.JPEG"}'], "http://example.com/")
 @example(['{"path":"A@/href","url":"page.html"}'] * 5_000 + ['{"url":"cat.jpg","path":"IMG@/src"}'], "http://a.de/")
 def test_pages(texts: list[str], url: str) -> None:
     links = [json.loads(text) for text in texts]
-    payload = page([], url=url).replace(b'"Links": []', b'"Links": [' + ",".join(texts).encode() + b"]")
+    payload = _payload(texts, url)
     pages, damages, _ = read(gz([record(payload)]))
     try:
         expected, dropped = _expected(links, url)
@@ -270,3 +292,73 @@ def test_pages(texts: list[str], url: str) -> None:
     assert pages[0].url == url
     assert [(one.kind, one.address, one.alt) for one in pages[0].references] == expected
     assert pages[0].dropped == dropped
+
+
+_TO_A_PAGE = '{"path":"A@/href","url":"page.html","text":"a"}'
+_TO_A_PICTURE = '{"path":"A@/href","url":"cat.jpg"}'
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        _TO_A_PAGE,
+        '{"path":"A@/href","url":""}',
+        '{"path":"A@/href","url":"/jpg/?a=b.jpg#c.png","title":"a \\"cat\\" {},[]"}',
+        '{"text":"\u00e4\\\\","target":"_blank","path":"A@/href","url":"http://example.com/"}',
+        '{"path":"A@/href","url":"bmpx","alt":"\\ud83d\\ude00"}',
+    ],
+)
+def test_links_to_pages_are_cut_out(link: str) -> None:
+    both = [_TO_A_PICTURE, link, link, _TO_A_PICTURE, link]
+    assert wat._TO_PAGES.sub(b"", _payload(both)) == _payload([_TO_A_PICTURE, _TO_A_PICTURE, link])
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        _TO_A_PICTURE,
+        '{"path":"A@/href","url":"cat.JpEg?b#c"}',
+        '{"path":"A@/href","url":"tiff"}',
+        '{"path":"A@/href","url":"cat.jp\\u0067"}',
+        '{"path":"A@/href","url":"page.html","url":"cat.jpg"}',
+        '{"path":"A@/href","url":"page.html","p\\u0061th":"IMG@/src"}',
+        '{"path":"A@/href","url":"page.html","alt":1}',
+        '{"path":"IMG@/src","url":"page.html"}',
+        '{"path":"LINK@/href","url":"page.html","rel":"image_src"}',
+        '{"title":{"path":"A@/href","url":"page.html"},"path":"A@/href"}',
+        '{"path":"A@/href", "url":"page.html"}',
+    ],
+)
+def test_what_may_matter_is_not(link: str) -> None:
+    assert wat._TO_PAGES.sub(b"", _payload([link, "{}"])) == _payload([link, "{}"])
+
+
+def test_json_that_is_wrong_is_not_put_right() -> None:
+    wrong = [_TO_A_PAGE, ""], ["", _TO_A_PAGE], ['{"x":' + _TO_A_PAGE + ",{}}"], [_TO_A_PAGE, "{"]
+    for payload in map(_payload, wrong):
+        pages, damages, _ = read(gz([record(payload)]))
+        assert (pages, len(damages)) == ([], 1)
+
+
+def test_the_place_of_a_fault_is_that_in_the_record() -> None:
+    payload = _payload([_TO_A_PAGE, _TO_A_PICTURE + "}"])
+    _, damages, _ = read(gz([record(payload)]))
+    assert f"(byte {payload.index(b'}}', payload.index(b'cat.jpg')) + 1})" in damages[0].reason
+
+
+def test_links_that_the_expression_gives_up_on_are_read() -> None:
+    payload = _payload([_TO_A_PAGE.replace('"a"', '"' + '\\"b' * 1_000 + '"'), _TO_A_PICTURE])
+    limited = pcre2.compile(b"(*LIMIT_MATCH=100)" + wat._TO_PAGES.pattern)  # ten million otherwise
+    with pytest.raises(pcre2.LibraryError):
+        limited.sub(b"", payload)
+    expected = read(gz([record(payload)]))[0]
+    assert [one.address.url for one in expected[0].references] == ["http://example.com/cat.jpg"]
+    with patch.object(wat, "_TO_PAGES", limited):
+        assert read(gz([record(payload)]))[0] == expected
+
+
+@pytest.mark.parametrize("text", [b"\xff", b"\\q", b"\n", b"\\ud800"])
+def test_a_broken_text_of_a_link_to_a_page_costs_nothing(text: bytes) -> None:
+    payload = _payload([_TO_A_PAGE.replace('"a"', '"TEXT"'), _TO_A_PICTURE]).replace(b"TEXT", text)
+    pages, damages, _ = read(gz([record(payload)]))
+    assert ([one.address.url for one in pages[0].references], damages) == (["http://example.com/cat.jpg"], [])
