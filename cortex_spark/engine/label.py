@@ -141,6 +141,8 @@ class LabelJob:
         self._committing = threading.Lock()
         self._stopping = threading.Event()
         self._canaries: tuple[str, ...] = ()
+        #: Runs of which some rows may have been in ``samples`` before.
+        self._unproven: list[str] = []
 
     def run(
         self, *, limit: int | None = None, retry: bool = False, revisit: int | None = None, follow: bool = False
@@ -157,20 +159,19 @@ class LabelJob:
         server = ProgressServer(host, conf.get("spark.driver.bindAddress", host) or host)
         with server as progress, LabelDisplay(progress, show=self._show) as display:
             for run in self._take_over(display):
-                self._work(run, progress, display)
+                self._work(run, self._batches(run.run), progress, display)
             while True:
                 left = None if limit is None else limit - self._report.urls
-                run_id = self._plan(left, retry, revisit, display) if left is None or left > 0 else None
+                planned = self._plan(left, retry, revisit, display) if left is None or left > 0 else None
                 outcomes: Counter[str] = Counter()
-                if run_id is not None:
-                    run = Run(run_id, self._identity, Owner.me(), events=1, alive=True)
-                    outcomes = self._work(run, progress, display)
+                if planned is not None:
+                    outcomes = self._work(*planned, progress, display)
                 # What was put off or has moved comes next, as long as that leads anywhere.
                 if outcomes["moved"] or 0 < outcomes["deferred"] < outcomes.total():
                     continue
                 if not follow:
                     break
-                if run_id is None:
+                if planned is None:
                     time.sleep(_FOLLOW_SECONDS)
         return self._accounted()
 
@@ -188,59 +189,73 @@ class LabelJob:
                 mine.append(taken)
         return mine
 
-    def _plan(self, limit: int | None, retry: bool, revisit: int | None, display: LabelDisplay) -> str | None:
-        """Write down the next run; None if nothing is wanted."""
+    def _plan(
+        self, limit: int | None, retry: bool, revisit: int | None, display: LabelDisplay
+    ) -> tuple[Run, list[Row]] | None:
+        """Write down the next run; it and its batches, None if nothing is wanted."""
         warehouse = self._warehouse
         display.phase("planning")
         for _ in range(_PLAN_TRIES):
             # What is planned after this is not in our claims, and makes our commit fail.
             version = warehouse.version("plans")
             others = [run for run in self._runs.open() if run.alive]
-            states = url_states(warehouse, self._by, retry=retry, revisit=revisit)
+            states = url_states(warehouse, self._by, retry=retry, revisit=revisit, alone=not others)
             self._canaries = self._canaries or self._answering_hosts()  # another job may have visited some meanwhile
             hosts = latest_hosts(warehouse) if self._canaries else None
             claims = claimed(warehouse, others) if others else None
             rows = wanted(without_forgotten(states, warehouse), hosts, claims, limit).persist()
             try:
-                urls = rows.count()
+                urls = self._counted(rows)
                 if urls == 0:
                     for other in others:
                         display.say(f"run {other.run} of {other.owner} is at work, and has its hosts to itself")
                     return None
-                self._check_contact(rows)
                 run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
                 self._runs.record(run, "open", model=self._identity, number=1)
                 plan = sorted_by_batch(in_batches(rows, self._batching, run, urls), urls)
                 warehouse.append_once(plan, "plans", app_id="plan", version=version + 1)
             finally:
                 rows.unpersist()
-            if warehouse.read("plans").where(F.col("run") == run).limit(1).count():
-                return run
+            if batches := self._batches(run):
+                return Run(run, self._identity, Owner.me(), events=1, alive=True), batches
             # Another job planned at the same moment: its URLs are not ours.
             self._runs.record(run, "closed", model=self._identity, number=2)
         raise CortexError(f"{warehouse.root}: {_PLAN_TRIES} other jobs in a row planned first; start this one again")
 
-    def _check_contact(self, rows: DataFrame) -> None:
+    def _counted(self, rows: DataFrame) -> int:
+        """How many ``rows`` there are; raises CortexError where they visit the public web, and nobody may."""
         settings = self._config.settings
-        if settings.contact is not None:
-            return
-        ours = "|".join(fnmatch.translate(pattern) for pattern in settings.allow_private_hosts)
-        public = rows.where(F.col("place").isNotNull() & (~F.col("place").rlike(ours) if ours else F.lit(True)))
-        found = public.select("place").first()
-        if found is not None:
-            raise CortexError(f"{found['place']} is on the public web: {NO_CONTACT}")
+        public = F.lit(None).cast("string")
+        if settings.contact is None:
+            ours = "|".join(fnmatch.translate(pattern) for pattern in settings.allow_private_hosts)
+            public = F.when(~F.col("place").rlike(ours), F.col("place")) if ours else F.col("place")
+        found = rows.agg(F.count("*").alias("urls"), F.first(public, ignorenulls=True).alias("public")).first()
+        assert found is not None
+        if found["public"] is not None:
+            raise CortexError(f"{found['public']} is on the public web: {NO_CONTACT}")
+        return int(found["urls"])
 
-    def _work(self, run: Run, progress: ProgressServer, display: LabelDisplay) -> Counter[str]:
-        """Do the batches of ``run`` that are not done, bring what is done into ``samples``; the outcomes."""
+    def _batches(self, run: str) -> list[Row]:
+        """The batches of the plan of ``run``: number, URLs, tasks, and how many URLs were labelled before."""
+        plan = self._warehouse.read("plans").where(F.col("run") == run)
+        counted = plan.groupBy("batch").agg(
+            F.count("*").alias("urls"),
+            (F.max("task") + 1).alias("tasks"),
+            F.count("expected_hash").alias("labelled"),
+        )
+        return counted.collect()
+
+    def _work(self, run: Run, batches: Sequence[Row], progress: ProgressServer, display: LabelDisplay) -> Counter[str]:
+        """Do what is not done of ``batches``, bring what is done into ``samples``; the outcomes."""
         AT_WORK.add(run.run)
         try:
-            return self._work_off(run, progress, display)
+            return self._work_off(run, batches, progress, display)
         finally:
             AT_WORK.discard(run.run)
 
-    def _work_off(self, run: Run, progress: ProgressServer, display: LabelDisplay) -> Counter[str]:
-        plan = self._warehouse.read("plans").where(F.col("run") == run.run)
-        batches = plan.groupBy("batch").agg(F.count("*").alias("urls"), (F.max("task") + 1).alias("tasks")).collect()
+    def _work_off(
+        self, run: Run, batches: Sequence[Row], progress: ProgressServer, display: LabelDisplay
+    ) -> Counter[str]:
         # Somebody may have worked on it before.
         done = self._commit_done(run.run) if run.events > 1 else []
         left = sorted((row for row in batches if row["batch"] not in done), key=lambda row: row["batch"])
@@ -293,7 +308,11 @@ class LabelJob:
         with self._committing:
             self._remember_hosts(run.run, batch)
             # Without a picture, too: what was taken down meanwhile goes by this door.
-            self._report.added += commit_samples(self._warehouse, run.run, [batch])
+            new = None if row["labelled"] else outcomes[OK]
+            added = commit_samples(self._warehouse, run.run, [batch], new=new)
+            if added != outcomes[OK]:
+                self._unproven.append(run.run)
+            self._report.added += added
             self._report.urls += urls
             self._report.outcomes.update(outcomes)
             display.batch_done(batch, outcomes)
@@ -308,10 +327,12 @@ class LabelJob:
                 self._remember_hosts(run, latest[0])
         if done:
             self._report.added += commit_samples(self._warehouse, run, done)
+            self._unproven.append(run)
         return done
 
     def _attempt(self, run: Run, batch: int, tasks: int, progress: ProgressServer) -> None:
         rows = self._warehouse.read("plans").where((F.col("run") == run.run) & (F.col("batch") == batch))
+        self._canaries = self._canaries or self._answering_hosts()  # those of the first batch, by now
         if self._canaries:
             places = rows.select("run", "batch", "task", place().alias("host")).distinct()
             known = latest_hosts(self._warehouse).join(places, "host")
@@ -331,11 +352,11 @@ class LabelJob:
         attempts = self._warehouse.read("attempts").where((F.col("run") == run) & (F.col("batch") == batch))
         visited = attempts.where(F.col("host_state").isNotNull()).select("host_state.*", "run", "batch")
         self._warehouse.append_once(visited.coalesce(1), "hosts", app_id=_lane(run, batch), version=batch)
-        if not self._canaries:
-            self._canaries = self._answering_hosts()
 
     def _answering_hosts(self) -> tuple[str, ...]:
         """Origins that answered lately; none in a warehouse that has seen no host yet."""
+        if self._warehouse.is_empty("hosts"):
+            return ()
         answered = self._warehouse.read("hosts").where(F.col("answered_at").isNotNull() & (F.size("robots") > 0))
         rows = answered.orderBy(F.desc("answered_at")).select(F.col("robots")[0]["origin"]).limit(_CANARIES).collect()
         return tuple(dict.fromkeys(row[0] for row in rows))
@@ -373,8 +394,8 @@ class LabelJob:
                 f"{report.known:,} URLs are known, {sum(report.final.values()):,} have a final outcome and "
                 f"{report.waiting:,} wait: the table 'image_urls' has an _id twice"
             )
-        if report.runs:
-            ours = self._warehouse.read("attempts").where(F.col("run").isin(report.runs) & (F.col("outcome") == OK))
+        if self._unproven:
+            ours = self._warehouse.read("attempts").where(F.col("run").isin(self._unproven) & (F.col("outcome") == OK))
             missing = ours.join(self._warehouse.read("samples").select("_id"), "_id", "left_anti").count()
             if missing:
                 raise CortexError(f"{missing:,} URLs that this job labelled are missing in the table 'samples'")

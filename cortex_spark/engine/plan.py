@@ -19,6 +19,20 @@ _ROWS_PER_FILE: Final = 500_000
 LANES: Final = 2
 
 
+#: What ``url_states`` adds to the columns of ``image_urls``, and what it says of a URL that was not tried yet.
+_HISTORY: Final = {
+    "tries": "bigint",
+    "outcome": "string",
+    "retry_at": "timestamp",
+    "labelled_hash": "string",
+    "location": "string",
+    "hops": "int",
+    "etag": "string",
+    "last_modified": "string",
+}
+_UNTRIED: Final[dict[str, bool | float | int | str]] = {"tries": 0, "hops": 0}
+
+
 @dataclass(frozen=True)
 class Batching:
     """How a plan is cut: a batch is a few minutes' work."""
@@ -36,14 +50,19 @@ def url_states(
     retry: bool = False,
     version: int | None = None,
     revisit: int | None = None,
+    alone: bool = True,
 ) -> DataFrame:
     """Every row of ``image_urls`` with its state for ``model`` (None: measuring only), from what ``attempts`` recorded.
 
     Adds ``tries`` (that failed for a passing reason), ``outcome`` (final, or NULL), ``retry_at``, ``labelled_hash``
     (of an earlier sample, by any model), ``location`` and ``hops`` (of redirects to other hosts), and ``etag`` and
     ``last_modified`` of what ``model`` labelled. With ``retry``, outcomes that may pass are not final and need not
-    wait; with ``revisit``, pictures that were last seen that many days ago are wanted again.
+    wait; with ``revisit``, pictures that were last seen that many days ago are wanted again. ``alone``: no other job is
+    at work, whose first attempts may come between two looks.
     """
+    urls = warehouse.read("image_urls", version)
+    if alone and warehouse.is_empty("attempts"):
+        return urls.withColumns({name: F.lit(_UNTRIED.get(name)).cast(kind) for name, kind in _HISTORY.items()})
     attempts = warehouse.read("attempts").withColumn("passes", F.col("outcome").rlike(PASSING_PATTERN))
     by_model = F.lit(True) if model is None else F.col("model") == model
     final = F.col("final") & (~F.col("outcome").isin(*MODEL_BOUND) | by_model)
@@ -65,7 +84,7 @@ def url_states(
     )
     if retry:
         history = history.withColumn("retry_at", F.lit(None).cast("timestamp")).withColumn("tries", F.lit(0))
-    return warehouse.read("image_urls", version).join(history, "_id", "left").fillna({"tries": 0, "hops": 0})
+    return urls.join(history, "_id", "left").fillna(_UNTRIED)
 
 
 def place() -> Column:
@@ -156,4 +175,5 @@ def _back_and_forth(position: Column, tasks: int) -> Column:
 def sorted_by_batch(plan: DataFrame, urls: int) -> DataFrame:
     """``plan`` in files that hold whole batches as far as possible, so that reading a batch skips the others."""
     files = max(1, -(-urls // _ROWS_PER_FILE))
-    return plan.repartitionByRange(files, "batch").sortWithinPartitions("batch", "task")
+    parts = plan.repartitionByRange(files, "batch") if files > 1 else plan.coalesce(1)
+    return parts.sortWithinPartitions("batch", "task")

@@ -71,14 +71,23 @@ class Runs:
 
     def __init__(self, warehouse: Warehouse) -> None:
         self._warehouse = warehouse
+        self._read: tuple[int, list[Row]] | None = None  # at which version of the table, and what
 
     def open(self) -> list[Run]:
         """The runs that are not closed, oldest first."""
         events: defaultdict[str, list[Row]] = defaultdict(list)
-        for row in self._warehouse.read("runs").collect():  # a few rows per run
+        for row in self._events():
             events[row["run"]].append(row)
         latest = {run: max(rows, key=lambda row: row["at"]) for run, rows in events.items()}
         return [self._run(row, len(events[run])) for run, row in sorted(latest.items()) if row["event"] != "closed"]
+
+    def _events(self) -> list[Row]:
+        """All rows, a few per run; asked again, without a Spark job where nothing has been added."""
+        version = self._warehouse.version("runs")
+        if self._read is None or self._read[0] != version:
+            empty = self._warehouse.is_empty("runs")
+            self._read = version, [] if empty else self._warehouse.read("runs").collect()
+        return self._read[1]
 
     def _run(self, latest: Row, events: int) -> Run:
         owner = Owner(latest["owner_host"], latest["owner_pid"], latest["owner_started"])
@@ -105,7 +114,7 @@ class Runs:
             "owner_started": me.started,
             "model": model,
         }
-        rows = self._warehouse.spark.createDataFrame([tuple(values[name] for name in RUNS.names)], RUNS)
+        rows = self._warehouse.spark.createDataFrame([tuple(values[name] for name in RUNS.names)], RUNS).coalesce(1)
         self._warehouse.append_once(rows, "runs", app_id=f"{run}/owner", version=number)
 
     def take_over(self, run: Run) -> Run | None:

@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from delta import exceptions as delta_exceptions
 from delta.tables import DeltaMergeBuilder, DeltaTable
@@ -88,14 +88,12 @@ class Warehouse:
 
     def delta(self, table: str) -> DeltaTable:
         """The Delta table, made empty if it is not there yet."""
-        if table not in self._found:
-            self.retried(lambda: self._find(table))
-            self._found.add(table)
+        self._make(table)
         return DeltaTable.forPath(self.spark, self.path(table))
 
     def read(self, table: str, version: int | None = None) -> DataFrame:
         """The rows of ``table``, as they are now or at one version."""
-        self.delta(table)
+        self._make(table)
         reader = self.spark.read.format("delta")
         if version is not None:
             reader = reader.option("versionAsOf", version)
@@ -103,15 +101,25 @@ class Warehouse:
 
     def version(self, table: str) -> int:
         """The newest version of ``table``."""
-        newest = self.delta(table).history(1).first()
-        assert newest is not None  # a Delta table has at least the commit that made it
-        return int(newest["version"])
+        return int(self._snapshot(table).version())
+
+    def table_id(self, table: str) -> str:
+        """Delta's id of ``table``, which another one made in its place does not have."""
+        return str(self._snapshot(table).metadata().id())
+
+    def is_empty(self, table: str) -> bool:
+        """Whether the newest version of ``table`` is known to have no rows; no Spark job."""
+        files = self._snapshot(table).numOfFilesIfKnown()
+        return bool(files.isDefined()) and int(files.get()) == 0
 
     def properties(self, table: str) -> dict[str, str]:
         """The properties of the newest version of ``table``."""
-        found = self.delta(table).detail().select("properties").first()
-        assert found is not None
-        return dict(found["properties"])
+        found = self._snapshot(table).metadata().configuration().iterator()
+        properties = {}
+        while found.hasNext():
+            entry = found.next()
+            properties[str(entry._1())] = str(entry._2())
+        return properties
 
     def set_properties(self, table: str, properties: Mapping[str, str]) -> None:
         """Set some properties of ``table``; what is in them is ours, not a user's."""
@@ -129,7 +137,7 @@ class Warehouse:
 
         Two processes that race with the same identifier have one effect; who won is read from the table.
         """
-        self.delta(table)
+        self._make(table)
 
         def write() -> None:
             (
@@ -159,6 +167,19 @@ class Warehouse:
         counts = self.retried(lambda: merge().execute()).first()
         assert counts is not None  # Delta answers with one row
         return counts
+
+    def _snapshot(self, table: str) -> Any:
+        """The newest version as Delta itself knows it: a listing, where ``history`` and ``detail`` are Spark jobs."""
+        self._make(table)
+        jvm = self.spark.sparkContext._jvm
+        assert jvm is not None
+        log = jvm.org.apache.spark.sql.delta.DeltaLog
+        return log.forTableWithSnapshot(self.spark._jsparkSession, self.path(table))._2()
+
+    def _make(self, table: str) -> None:
+        if table not in self._found:
+            self.retried(lambda: self._find(table))
+            self._found.add(table)
 
     def _find(self, table: str) -> None:
         if self.has(table):
