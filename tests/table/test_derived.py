@@ -88,6 +88,22 @@ def test_rows_have_them_from_the_door_on(tables: Warehouse) -> None:
     assert derived(tables) == rows
 
 
+def test_who_is_wrong_about_what_is_new_loses_nothing(tables: Warehouse) -> None:
+    """As when a job with another model comes in between a plan and its commit; and when a commit is done again."""
+    record(tables, "first", [sample(1, "a", [box("cat")]), sample(2, "a", [])])
+    assert commit_samples(tables, "first", [0], new=2) == 2
+    record(tables, "second", [sample(1, "b", [box("dog")]), sample(3, "b", [box("dog")])])
+    assert commit_samples(tables, "second", [0], new=2) == 1
+    rows = derived(tables)
+    assert {number: len(row["object_analysis"]) for number, row in rows.items()} == {"1": 2, "2": 1, "3": 1}
+    assert commit_samples(tables, "second", [0], new=2) == 0
+    assert derived(tables) == rows
+    # A batch without a picture commits nothing.
+    version = tables.version("samples")
+    assert commit_samples(tables, "third", [0], new=0) == 0
+    assert tables.version("samples") == version
+
+
 def test_a_table_made_before_takes_rows_as_it_is(tables: Warehouse) -> None:
     make_old(tables)
     record(tables, "first", [sample(1, "a", [box("cat")]), sample(2, None, [])])

@@ -67,6 +67,18 @@ def test_deletion_vectors_stay_off(tables: Warehouse) -> None:
     assert properties["delta.enableDeletionVectors"] == "false"
 
 
+def test_what_the_log_says_is_what_spark_says(tables: Warehouse) -> None:
+    """Looked up without a Spark job, also after another session has committed."""
+    other = Warehouse(tables.spark.newSession(), tables.root)
+    rows = tables.spark.createDataFrame([("r", None, "open", "h", 1, 0.0, "m")], RUNS)
+    for number in range(3):
+        table = tables.delta("runs")
+        assert tables.version("runs") == table.history(1).collect()[0]["version"] == number
+        assert tables.properties("runs") == table.detail().select("properties").collect()[0][0]
+        assert tables.is_empty("runs") == (number == 0)
+        other.append_once(rows, "runs", app_id="a", version=number)
+
+
 def test_a_relative_folder_is_one_of_the_working_directory(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
