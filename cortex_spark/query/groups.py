@@ -6,23 +6,37 @@ is the exact length; and a page, however deep, is in few groups, so that other r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pyspark.sql.types import DoubleType, TimestampType
 
-from cortex_spark.query.order import between
+from cortex_spark.query.order import after, between
+from cortex_spark.query.request import PAGE_SIZE, Request
 from cortex_spark.query.tree import And, Constant, IsNan, IsNull, Operand, Or, Tree
 
 #: Codes of groups: of a time that is missing (the least integer has no negative), and of other keys.
 NO_TIME: Final = int(np.iinfo(np.int64).min) + 1
 MISSING, NAN, NUMBER = range(3)
 
-#: Numbers that the groups of an answer may have, to be remembered.
-MOST_REMEMBERED: Final = 1_000_000
+#: Answers of which the groups are remembered, and numbers that those of one may have.
+_REMEMBERED: Final = 128
+_MOST_REMEMBERED: Final = 1_000_000
+
+
+class Part(NamedTuple):
+    """Where a page lies: in the groups ``first`` through ``last``, behind ``skipped`` of their rows."""
+
+    first: int
+    last: int
+    skipped: int
+    within: Tree  # true of the rows of these groups
+    behind: Tree  # true of rows behind the cursor
 
 
 @dataclass(frozen=True)
@@ -59,20 +73,50 @@ class Groups:
         """The group that row ``offset`` (from 0) of the answer is in; the last one, for those behind the end."""
         return min(int(np.searchsorted(self.ends, offset, side="right")), len(self.ends) - 1)
 
-    def of_code(self, code: int) -> int:
-        """The group of ``code``, or the next one; the last one, for those behind the end."""
-        return min(int(np.searchsorted(self.codes, code)), len(self.codes) - 1)
-
     def files_of(self, first: int, last: int) -> list[int]:
         """The files that have rows of the groups ``first`` through ``last``."""
         return [int(one) for one in np.unique(self.files[self.entries[first] : self.entries[last + 1]])]
 
-    def within(self, by: tuple[Operand, bool], first: int, last: int) -> Tree:
-        """True of the rows of the groups ``first`` through ``last``, which are ``by`` a key and its direction."""
-        if last - first + 1 == len(self.codes):
-            return Constant()
-        operand, descending = by
-        return _within(operand, [int(code) * sign(descending) for code in self.codes[first : last + 1]])
+    def part(self, request: Request) -> Part:
+        """Where the page that is asked for lies; there is a row."""
+        operand, descending = request.order[0]
+        behind: Tree = Constant()
+        if request.after is None:
+            first = self.at(request.offset)
+            last = self.at(request.offset + PAGE_SIZE - 1)
+            skipped = request.offset - self.start(first)
+        else:
+            code = code_of(operand, request.after.last[0]) * sign(descending)
+            first = min(int(np.searchsorted(self.codes, code)), len(self.codes) - 1)
+            # How many of this group are behind the cursor is not known: as many as a page of those that follow.
+            last = self.at(int(self.ends[first]) + PAGE_SIZE - 1)
+            skipped = 0
+            behind = after(request.order, request.after.last)
+        codes = [int(code) * sign(descending) for code in self.codes[first : last + 1]]
+        within = _within(operand, codes) if len(codes) < len(self.codes) else Constant()
+        return Part(first, last, skipped, within, behind)
+
+
+class RememberedGroups:
+    """The groups of the latest answers. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._groups: OrderedDict[Hashable, Groups] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, make: Callable[[], Groups]) -> Groups:
+        """Those of the answer ``key``, which are made where they are not known; it says all that they depend on."""
+        with self._lock:
+            if key in self._groups:
+                self._groups.move_to_end(key)
+                return self._groups[key]
+        made = make()
+        if len(made.files) <= _MOST_REMEMBERED:
+            with self._lock:
+                self._groups[key] = made
+                while len(self._groups) > _REMEMBERED:
+                    self._groups.popitem(last=False)
+        return made
 
 
 def sign(descending: bool) -> int:

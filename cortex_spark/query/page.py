@@ -5,26 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import unquote
 
+import numpy as np
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.types import TimestampType
 
 from cortex_spark.config import Settings
 from cortex_spark.errors import CortexError
 from cortex_spark.query.cursor import Signer
+from cortex_spark.query.groups import NO_TIME, NUMBER, Groups, RememberedGroups, sign
 from cortex_spark.query.mongo import Query
-from cortex_spark.query.order import after, to_columns, to_key
-from cortex_spark.query.request import PAGE_SIZE, Page, ask
+from cortex_spark.query.order import between, to_columns, to_key
+from cortex_spark.query.request import PAGE_SIZE, Page, Request, ask
 from cortex_spark.query.samples import TAKEN_DOWN, Samples
 from cortex_spark.query.spark import to_column
+from cortex_spark.query.tree import And, Operand
 from cortex_spark.schema import SAMPLES
 from cortex_spark.sources.store import is_local, local_path
 from cortex_spark.table.derived import is_complete
-from cortex_spark.table.forgotten import recall, without_forgotten
+from cortex_spark.table.forgotten import Memory, recall, without_forgotten
 from cortex_spark.table.removal import is_whole
 from cortex_spark.table.warehouse import Warehouse, is_gone
 
@@ -42,6 +46,8 @@ __all__ = [
 ]
 
 Engine: TypeAlias = Literal["duckdb", "spark"]
+
+_REMEMBERED: Final = RememberedGroups()
 
 
 def page(
@@ -111,35 +117,55 @@ def _samples_at(root: str) -> Samples:
 def _by_spark(warehouse: Warehouse, query: str | Mapping[str, Any], page: int | str | None, **wanted: Any) -> Page:
     signer = Signer(warehouse.root, Settings().cursor_key)
     request = ask(query, page, signer=signer, **wanted)
-    samples, version = pinned(warehouse, request.version)
+    samples, version, memory = _pinned(warehouse, request.version)
     matching = samples.filter(predicate(warehouse, request.query, version))
-    columns = request.fields.columns
-    keys = [to_key(operand).alias(f"__key_{number}") for number, (operand, _) in enumerate(request.order)]
+    operand, descending = request.order[0]
+    hidden = None if memory.is_settled else memory.digest
+    key = (warehouse.table_id("samples"), version, repr((request.query.tree, request.order[0])), hidden)
     with reading(version):
-        length = matching.count()
-        request.check(length)
-        # In two phases: sorting whole rows would read every column of every file that has one that matches.
-        named = matching.withColumn("__file", F.input_file_name())  # before rows move
-        if request.after is None:
-            ordered = named.orderBy(*to_columns(request.order)).offset(request.offset)
-        else:
-            behind = to_column(after(request.order, request.after.last))
-            ordered = named.filter(behind).orderBy(*to_columns(request.order))
-        places = ordered.limit(PAGE_SIZE).select("_id", "__file", *keys).toArrow()
-        rows = _rows(samples.sparkSession, places["_id"].to_pylist(), places["__file"].to_pylist(), columns)
-    last = [places[f"__key_{number}"][-1].as_py() for number in range(len(keys))] if rows else []
-    return request.answer(length, version, rows, last, signer)
+        groups = _REMEMBERED.get(key, lambda: _groups(matching, operand, sign(descending)))
+        request.check(groups.length)
+        places = _places(matching, request, groups) if groups.length else []
+        rows = _rows(samples, places, request)
+    last = [places[-1][f"__key_{number}"] for number in range(len(request.order))] if places else []
+    return request.answer(groups.length, version, rows, last, signer)
 
 
-def _rows(spark: SparkSession, ids: list[Any], files: list[Any], columns: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows of ``ids``, in that order, out of the data files that they are in."""
-    if not ids:
+def _groups(matching: DataFrame, operand: Operand, direction: int) -> Groups:
+    """Counts by the first sort key, as far as that tells which files a page is in: by its milliseconds, if a time."""
+    by = F.coalesce(to_key(operand), F.lit(NO_TIME)) if isinstance(operand.kind, TimestampType) else F.lit(NUMBER)
+    found = matching.groupBy(by.cast("bigint").alias("code")).agg(F.count("*").alias("n")).toArrow()
+    codes, counts = (np.asarray(found[name], np.int64) for name in ("code", "n"))
+    return Groups.of(direction * codes, np.zeros_like(codes), counts)
+
+
+def _places(matching: DataFrame, request: Request, groups: Groups) -> list[dict[str, Any]]:
+    """The ids, files and sort keys of the page, in its order."""
+    part = groups.part(request)
+    keys = [to_key(operand).alias(f"__key_{number}") for number, (operand, _) in enumerate(request.order)]
+    # Delta skips the files that have none of these times.
+    near = matching.filter(to_column(And((part.within, part.behind))))
+    named = near.withColumn("__file", F.input_file_name())  # before rows move
+    ordered = named.orderBy(*to_columns(request.order)).offset(part.skipped).limit(PAGE_SIZE)
+    return ordered.select("_id", "__file", *keys).toArrow().to_pylist()
+
+
+def _rows(samples: DataFrame, places: Sequence[Mapping[str, Any]], request: Request) -> list[dict[str, Any]]:
+    """The rows at ``places``, in that order, out of the data files that they are in."""
+    if not places:
         return []
-    paths = sorted({unquote(file) for file in files})
-    found = spark.read.schema(SAMPLES).parquet(*paths).where(F.col("_id").isin(ids))
-    wanted = dict.fromkeys(["_id", *columns])
-    by_id = {row["_id"]: row for row in found.select(*wanted).toArrow().to_pylist()}
-    return [{name: by_id[one][name] for name in columns} for one in ids]
+    paths = sorted({unquote(place["__file"]) for place in places})
+    wanted = F.col("_id").isin([place["_id"] for place in places])
+    operand = request.order[0][0]
+    if isinstance(operand.kind, TimestampType):  # Parquet skips row groups and pages that have none of these times
+        times = [place["__key_0"] for place in places]
+        known = [time for time in times if time is not None]
+        if len(known) == len(times):
+            wanted &= to_column(between(operand, min(known), max(known)))
+    columns = request.fields.columns
+    found = samples.sparkSession.read.schema(SAMPLES).parquet(*paths).where(wanted)
+    by_id = {row["_id"]: row for row in found.select(*dict.fromkeys(["_id", *columns])).toArrow().to_pylist()}
+    return [{name: by_id[place["_id"]][name] for name in columns} for place in places]
 
 
 def predicate(warehouse: Warehouse, query: Query, version: int) -> Column:
@@ -157,6 +183,11 @@ def pinned(warehouse: Warehouse, version: int | None = None) -> tuple[DataFrame,
     Raises:
         CortexError: there is no such table, or no longer such a version.
     """
+    return _pinned(warehouse, version)[:2]
+
+
+def _pinned(warehouse: Warehouse, version: int | None) -> tuple[DataFrame, int, Memory]:
+    """``pinned``, and what was taken down."""
     if not warehouse.has("samples"):
         raise CortexError(f"{warehouse.root} has no samples yet: is --warehouse right, and has `cortex label` run?")
     newest = warehouse.version("samples")
@@ -173,7 +204,7 @@ def pinned(warehouse: Warehouse, version: int | None = None) -> tuple[DataFrame,
         raise CortexError(TAKEN_DOWN.format(version=version))
     added = [part for part in SAMPLES.fields if part.name not in samples.columns]  # of before it had this column
     samples = samples.select("*", *(F.lit(None).cast(part.dataType).alias(part.name) for part in added))
-    return (samples if memory.is_settled else without_forgotten(samples, warehouse, memory)), version
+    return (samples if memory.is_settled else without_forgotten(samples, warehouse, memory)), version, memory
 
 
 @contextmanager

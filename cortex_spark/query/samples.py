@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -24,7 +22,7 @@ from cortex_spark.config import Settings
 from cortex_spark.errors import CortexError
 from cortex_spark.query.cursor import Signer
 from cortex_spark.query.duck import ROWS, Parameters, document, quoted, to_hidden, to_key, to_order, to_sql, type_name
-from cortex_spark.query.groups import MOST_REMEMBERED, NO_TIME, NUMBER, Groups, code_of, sign
+from cortex_spark.query.groups import NO_TIME, NUMBER, Groups, RememberedGroups, sign
 from cortex_spark.query.order import after
 from cortex_spark.query.request import PAGE_SIZE, Page, Request, ask
 from cortex_spark.query.tree import And, Comparison, Constant, OneOf, Operand, Test, Tree
@@ -52,8 +50,6 @@ _SETTINGS: Final[dict[str, str | bool | int | float | list[str]]] = {
 }
 #: Rows whose ids one look-up indexes at most, where there is no index yet: about a second's work.
 _INDEXED_AT_ONCE: Final = 500_000
-#: Answers whose places are remembered.
-_REMEMBERED: Final = 128
 
 
 class Place(NamedTuple):
@@ -109,8 +105,7 @@ class Samples:
         self._forgotten = Forgotten(self.root)
         self._indexes = Indexes(self.root)
         self._cursor_key = settings.cursor_key
-        self._remembered: OrderedDict[tuple[Any, ...], Groups] = OrderedDict()
-        self._lock = threading.Lock()
+        self._remembered = RememberedGroups()
         # What does not fit into memory goes where temporary files go, not into the folder we were called in.
         scratch = os.path.join(tempfile.gettempdir(), f"cortex-duckdb-{os.getpid()}")  # noqa: PTH118
         config = _SETTINGS | {"temp_directory": scratch}
@@ -193,19 +188,10 @@ class Samples:
 
     def _groups(self, view: View, tree: Tree, first: tuple[Operand, bool]) -> Groups:
         """Counts by file, and by the first sort key: times by the millisecond, others by missing, NaN or number."""
-        key = (view.snapshot.version, repr((tree, first)), view.hidden.digest if view.hidden else None)
-        with self._lock:
-            if key in self._remembered:
-                self._remembered.move_to_end(key)
-                return self._remembered[key]
         operand, descending = first
-        made = self._count(view, tree, operand, sign(descending))
-        if len(made.files) <= MOST_REMEMBERED:
-            with self._lock:
-                self._remembered[key] = made
-                while len(self._remembered) > _REMEMBERED:
-                    self._remembered.popitem(last=False)
-        return made
+        hidden = view.hidden.digest if view.hidden else None
+        key = (view.snapshot.table, view.snapshot.version, repr((tree, first)), hidden)
+        return self._remembered.get(key, lambda: self._count(view, tree, operand, sign(descending)))
 
     def _count(self, view: View, tree: Tree, operand: Operand, direction: int) -> Groups:
         parameters = Parameters()
@@ -241,25 +227,15 @@ class Samples:
 
     def _window(self, request: Request, tree: Tree, groups: Groups) -> Window:
         """Where the rows of the page are, as far as the groups tell."""
-        by = operand, descending = request.order[0]
-        behind: Tree = Constant()
-        if request.after is None:
-            first = groups.at(request.offset)
-            last = groups.at(request.offset + PAGE_SIZE - 1)
-            skipped = request.offset - groups.start(first)
-        else:
-            first = groups.of_code(code_of(operand, request.after.last[0]) * sign(descending))
-            # How many of this group are behind the cursor is not known: as many as a page of those that follow.
-            last = groups.at(int(groups.ends[first]) + PAGE_SIZE - 1)
-            skipped = 0
-            behind = after(request.order, request.after.last)
-        numbers = first == last and groups.codes[first] * sign(descending) == NUMBER
+        operand, descending = request.order[0]
+        part = groups.part(request)
+        only_numbers = part.first == part.last and groups.codes[part.first] * sign(descending) == NUMBER
         return Window(
-            And((tree, groups.within(by, first, last))),
-            behind,
-            groups.files_of(first, last),
-            skipped,
-            bool(numbers) and not isinstance(operand.kind, TimestampType),
+            And((tree, part.within)),
+            part.behind,
+            groups.files_of(part.first, part.last),
+            part.skipped,
+            bool(only_numbers) and not isinstance(operand.kind, TimestampType),
         )
 
     def _narrowed(self, request: Request, view: View, window: Window) -> tuple[Window, list[Place] | None]:

@@ -45,8 +45,9 @@ class DataFile:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The files of a table at one version, and the table's properties then."""
+    """The files of a table at one version, and the table's properties then; ``table`` is Delta's id of it."""
 
+    table: str
     version: int
     files: tuple[DataFile, ...]
     properties: Mapping[str, str]
@@ -136,7 +137,8 @@ class Table:
         files = [
             DataFile(self._path(row["path"]), row["size_bytes"], row["num_records"]) for row in actions.to_pylist()
         ]
-        return Snapshot(log.version(), tuple(sorted(files, key=lambda file: file.path)), properties)
+        ordered = tuple(sorted(files, key=lambda file: file.path))
+        return Snapshot(str(log.metadata().id), log.version(), ordered, properties)
 
     def _path(self, path: str) -> str:
         """Of a path as the log has it: relative as a rule, absolute in a clone, with escapes."""

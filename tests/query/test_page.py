@@ -12,11 +12,12 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from cortex_spark.errors import CortexError
+from cortex_spark.query import page as page_module
 from cortex_spark.query.cli import query as query_command
 from cortex_spark.query.document import DEFAULT_FIELDS, to_document, to_json
 from cortex_spark.query.errors import QueryError
 from cortex_spark.query.mongo import mongo
-from cortex_spark.query.page import Page, page
+from cortex_spark.query.page import PAGE_SIZE, Page, page
 from cortex_spark.query.text import MAX_DEPTH
 from cortex_spark.query.view import page_table
 from cortex_spark.schema import SAMPLES
@@ -87,6 +88,25 @@ def test_the_largest_queries_run(stored: Stored) -> None:
     assert len(found[2]) == ROWS
     assert found[0] in (frozenset(), found[3])
     assert found[1] == as_columns(stored.samples, ['{"width": {"$gt": 0}}'])[0]
+
+
+@pytest.mark.parametrize("sort", [None, {"label_quality_estimation": -1}])
+def test_spark_counts_once(stored: Stored, sort: dict[str, int] | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a question's later pages, by number and by cursor, the length is known, and which files they can be in."""
+    query = {"width": {"$ne": 103}}
+    first = page(stored.warehouse, query, sort=sort, engine="spark")
+    assert first.length > 2 * PAGE_SIZE
+
+    def refuse(*_: Any) -> Any:
+        raise AssertionError("counted again")
+
+    monkeypatch.setattr(page_module, "_groups", refuse)
+    by_cursor = page(stored.warehouse, query, sort=sort, cursor=first.cursor, engine="spark")
+    by_number = page(stored.warehouse, query, 2, version=first.version, sort=sort, engine="spark")
+    assert [row["_id"] for row in by_cursor.data] == [row["_id"] for row in by_number.data]
+    assert by_cursor.length == by_number.length == first.length
+    with pytest.raises(AssertionError, match="counted again"):
+        page(stored.warehouse, {"width": {"$ne": 102}}, sort=sort, engine="spark")
 
 
 def test_complement(stored: Stored) -> None:
