@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from cortex_spark.config import PRODUCT_TOKEN
+from cortex_spark.directives import header_rules
 
 #: Seconds: nobody is waited for longer.
 LONGEST_WAIT: Final = 86400.0
-#: Rules with a value behind a colon; before any other colon stands whom the rules are for.
-_VALUED: Final = frozenset({"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"})
-_US: Final = frozenset({PRODUCT_TOKEN, "*", "robots"})
 
 
 def refusal(directives: Iterable[str], refused: Collection[str]) -> str | None:
@@ -24,36 +21,19 @@ def refusal(directives: Iterable[str], refused: Collection[str]) -> str | None:
 def header_refusal(lines: Iterable[str], refused: Collection[str], now: datetime) -> str | None:
     """The first rule of ``X-Robots-Tag`` headers that is taken for a no.
 
-    Source: https://developers.google.com/search/docs/crawling-indexing/robots-meta-tag; a bot's name holds until the
-    next name. ``unavailable_after`` counts when its date has passed and anything at all is refused.
+    ``unavailable_after`` counts when its date has passed and anything at all is refused.
 
     >>> header_refusal(["otherbot: noindex", "cortex-spark: noai"], {"noai", "noindex"}, datetime.now(UTC))
     'noai'
     """
     for line in lines:
-        for rule, value in _rules(line):
+        for rule, value in header_rules(line):
             if rule in refused:
                 return rule
             until = _date(value) if rule == "unavailable_after" and refused else None
             if until is not None and until <= now:
                 return f"{rule}: {value}"
     return None
-
-
-def _rules(line: str) -> Iterator[tuple[str, str]]:
-    """The rules of one header that are for us, in lower case, and their values."""
-    ours = True
-    parts = iter(line.split(","))
-    for part in parts:
-        name, colon, value = part.partition(":")
-        rule = name.strip().lower()
-        if colon and rule not in _VALUED:
-            ours = rule in _US
-            rule, value = value.strip().lower(), ""
-        if rule == "unavailable_after" and not any(map(str.isdigit, value)):
-            value += "," + next(parts, "")  # the comma of a date: Wed, 25 Jun 2025
-        if ours:
-            yield from ((word, value.strip()) for word in rule.split())
 
 
 def _date(text: str) -> datetime | None:

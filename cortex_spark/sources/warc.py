@@ -4,7 +4,7 @@ One file of a crawl in some thousands is cut off or has a bad block, and the res
 framings of such files are read separately: gzip members (one for each record, and checked by their CRC), and in them
 records. After damage the next good member or record is looked for, and what was skipped is reported with its offset.
 
-FastWARC is faster on a sound file: 0.11 s against 0.13 s for 20 MB, of the 0.51 s that it takes to get to references
+FastWARC is faster on a sound file: 0.10 s against 0.12 s for 20 MB, of the 0.39 s that it takes to get to references
 (``benchmarks/extract.py``). But the first damage ends its iteration without saying where, and a file that is cut off
 inside a header ends without any sign.
 """

@@ -18,14 +18,12 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import pcre2
 
+from cortex_spark.directives import AGENTS, header_rules
 from cortex_spark.sources.urls import Address, UrlError, address
 from cortex_spark.sources.warc import Damage, Input, records
 
 #: Robots directives that concern pictures, indexing or training; ``none`` is short for noindex and nofollow.
 DIRECTIVES: Final = frozenset({"noai", "noimageai", "noml", "noindex", "noimageindex"})
-
-#: Whom a directive may be addressed to, so that it concerns us: every robot, and our own product token.
-AGENTS: Final = frozenset({"robots", "cortex-spark"})
 
 #: Why a reference is dropped, beside the faults of ``urls``.
 DROPS: Final[dict[str, str]] = {
@@ -146,9 +144,8 @@ def _read(payload: bytes) -> _Envelope:
 class WatReader:
     """Iterates over a WAT file's pages and damages; the counts are complete when the iteration is."""
 
-    def __init__(self, source: Input, *, agents: frozenset[str] = AGENTS) -> None:
+    def __init__(self, source: Input) -> None:
         self._source = source
-        self._agents = agents
         self.records = 0
         self.pages = 0
         #: Bytes of the records' JSON, inflated.
@@ -185,15 +182,12 @@ class WatReader:
                 _time(envelope.header.date or record.date),
                 payload.response.headers,
                 payload.response.html,
-                self._agents,
             )
         if not sound:
             yield Damage(0, "no WAT record in it: is it a WARC or WET file?")
 
 
-def _page(
-    offset: int, url: str, seen: datetime | None, headers: dict[str, Any], page: _Html, agents: frozenset[str]
-) -> Page:
+def _page(offset: int, url: str, seen: datetime | None, headers: dict[str, Any], page: _Html) -> Page:
     dropped: Counter[str] = Counter()
     references: list[Reference] = []
     base = _base(url, page.head.base)
@@ -240,7 +234,7 @@ def _page(
             add("link", head_link.url)
         elif "icon" in rel:
             dropped["icon"] += 1
-    return Page(offset, url, seen, _directives(headers, page.head.metas, agents), references, dropped)
+    return Page(offset, url, seen, _directives(headers, page.head.metas), references, dropped)
 
 
 _PREVIEWS: Final = frozenset({"og:image", "og:image:url", "og:image:secure_url", "twitter:image", "twitter:image:src"})
@@ -329,15 +323,15 @@ def srcset(value: str) -> list[str]:
     return urls
 
 
-def _directives(headers: dict[str, Any], metas: Sequence[_Meta], agents: frozenset[str]) -> list[str]:
+def _directives(headers: dict[str, Any], metas: Sequence[_Meta]) -> list[str]:
     found: set[str] = set()
     for meta in metas:
-        if meta.content and (meta.name or "").strip().lower() in agents:
+        if meta.content and (meta.name or "").strip().lower() in AGENTS:
             found.update(_tokens(meta.content))
     for name, value in headers.items():
         if name.lower() == "x-robots-tag":
             for line in value if isinstance(value, list) else [value]:
-                found.update(_header_tokens(str(line), agents))
+                found.update(rule for rule, _ in header_rules(str(line)))
     if "none" in found:
         found.add("noindex")
     return sorted(found & DIRECTIVES)
@@ -345,22 +339,6 @@ def _directives(headers: dict[str, Any], metas: Sequence[_Meta], agents: frozens
 
 def _tokens(text: str) -> list[str]:
     return [token for token in re.split(r"[\s,;]+", text.lower()) if token]
-
-
-#: Directives with a value behind a colon; before any other colon stands whom the directive is for.
-_VALUED: Final = frozenset({"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"})
-
-
-def _header_tokens(value: str, agents: frozenset[str]) -> Iterator[str]:
-    """Directives of an ``X-Robots-Tag``: ``noai, otherbot: noindex, nofollow``, where a name holds until the next."""
-    concerns_us = True
-    for part in value.lower().split(","):
-        agent, colon, rest = part.partition(":")
-        if colon and agent.strip() not in _VALUED:
-            concerns_us = agent.strip() in agents
-            part = rest
-        if concerns_us:
-            yield from _tokens(part)
 
 
 def _time(date: str) -> datetime | None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,12 @@ import pytest
 from pyspark.sql import SparkSession
 
 from cortex_spark.errors import CortexError
+from cortex_spark.forget.requests import entries
+from cortex_spark.forget.takedown import forget
 from cortex_spark.query import samples
 from cortex_spark.query.page import PAGE_SIZE, Engine, page
 from cortex_spark.query.samples import Samples
+from cortex_spark.sources.urls import image_id
 from cortex_spark.table import Warehouse
 
 from .conftest import Stored, make_rows, to_frame
@@ -160,6 +164,59 @@ def test_files_of_before_the_derived_columns(spark: SparkSession, tmp_path: Path
         assert duck.length == by_spark.length
     assert page(warehouse, boxes).length > 0
     assert page(warehouse, {"objects.cat.count": {"$gte": 1}}).length == 0
+
+
+HOSTS = ["a.example", "b.a.example", "c.b.a.example", "ba.example", "example", None]
+#: What is asked, and whether it is this row.
+ASKED: dict[str, tuple[dict[str, list[str]], Callable[[dict[str, Any]], bool]]] = {
+    "url": ({"urls": ["http://b.example/7.jpg"]}, lambda row: row["_id"] == image_id("http://b.example/7.jpg")),
+    "host": ({"hosts": ["a.example"]}, lambda row: row["host"] == "a.example"),
+    "domain": ({"hosts": ["*.a.example"]}, lambda row: row["host"] in ("b.a.example", "c.b.a.example")),
+    "hash": ({"hashes": ["F" * 64]}, lambda row: row["hash"] == "f" * 64),
+    "page": ({"pages": ["http://news.example/"]}, lambda row: row["page_url"] == "http://news.example/"),
+}
+
+
+@pytest.mark.parametrize("kind", ASKED)
+def test_taken_down_under_an_open_cursor(spark: SparkSession, tmp_path: Path, kind: str) -> None:
+    """As soon as it is remembered neither engine shows it, whatever the reader has in memory; then the cursor ends."""
+    rows = [
+        row
+        | {
+            "_id": image_id(f"http://b.example/{number}.jpg"),
+            "host": HOSTS[number % len(HOSTS)],
+            "hash": None if number % 5 else ("f" if number % 2 else "e") * 64,
+            "page_url": ["http://news.example/", "http://other.example/", None][number % 3],
+        }
+        for number, row in enumerate(make_rows())
+    ]
+    tables = Warehouse(spark, str(tmp_path))
+    tables.append_once(to_frame(spark, rows), "samples", app_id="test", version=0)
+    reader = Samples(tables.root)
+    first = reader.page("{}")
+    assert first.length == len(rows)
+    assert page(tables, "{}", engine="spark").length == first.length  # it has counted, too
+    asked, is_it = ASKED[kind]
+    left = [row["_id"] for row in sorted(rows, key=lambda row: (row["landed_at"], row["_id"])) if not is_it(row)]
+    assert len(left) < len(rows)
+
+    def die(step: str) -> None:
+        if step.startswith("removing"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        forget(tables, entries(**asked), say=die)
+    seen = {document["_id"] for document in first.data}
+    for answer in (
+        reader.page("{}", cursor=first.cursor, fields=["_id"]),
+        page(tables, "{}", cursor=first.cursor, fields=["_id"], engine="spark"),
+    ):
+        assert [document["_id"] for document in answer.data] == [one for one in left if one not in seen][:PAGE_SIZE]
+        assert answer.length == len(left)
+    forget(tables, ())
+    for engine in ("duckdb", "spark"):
+        with pytest.raises(CortexError, match="taken down"):
+            page(tables, "{}", cursor=first.cursor, engine=as_engine(engine))
 
 
 def test_deletion_vectors_are_refused(spark: SparkSession, tmp_path: Path) -> None:
