@@ -214,7 +214,7 @@ def to_hidden(memory: Memory, parameters: Parameters) -> str:
     labels = f"string_split(lower({host}), '.')"
     above = (
         f"list_transform(range(2, len({labels}) + 1), "
-        f"lambda i: sha256('*.' || array_to_string(list_slice({labels}, i, NULL), '.')))"
+        f"lambda i: sha256('*.' || array_to_string(list_slice({labels}, i, len({labels})), '.')))"
     )
     keys = {"url": id_, "hash": hash_, "host": f"sha256(lower({host}))", "page": f"sha256({page})"}
     flags = [
