@@ -30,7 +30,7 @@ from cortex_spark.sources.store import is_local, local_path
 from cortex_spark.table.derived import is_complete
 from cortex_spark.table.forgotten import Memory, recall, without_forgotten
 from cortex_spark.table.removal import is_whole
-from cortex_spark.table.warehouse import Warehouse, is_gone
+from cortex_spark.table.warehouse import Warehouse, is_gone, plain_files
 
 __all__ = [
     "PAGE_SIZE",
@@ -163,7 +163,7 @@ def _rows(samples: DataFrame, places: Sequence[Mapping[str, Any]], request: Requ
         if len(known) == len(times):
             wanted &= to_column(between(operand, min(known), max(known)))
     columns = request.fields.columns
-    found = samples.sparkSession.read.schema(SAMPLES).parquet(*paths).where(wanted)
+    found = plain_files(samples.sparkSession, SAMPLES).parquet(*paths).where(wanted)
     by_id = {row["_id"]: row for row in found.select(*dict.fromkeys(["_id", *columns])).toArrow().to_pylist()}
     return [{name: by_id[place["_id"]][name] for name in columns} for place in places]
 

@@ -19,6 +19,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from cortex_spark.config import Settings
 from cortex_spark.console import err
 from cortex_spark.errors import CortexError
+from cortex_spark.measure import FORMATS
 from cortex_spark.pillow import is_no_picture
 from cortex_spark.sources import store
 from cortex_spark.sources.datasource import UrlListDataSource, files_of
@@ -35,8 +36,8 @@ from cortex_spark.table.forgotten import refused_hashes
 #: Where a list of URLs or a folder of pictures comes from.
 Source = Literal["public", "private", "crowdsourced", "synthetic"]
 
-#: Files with these headers are pictures (Pillow's readers; that of JPEG reads MPO too): what ``measure`` accepts.
-PICTURE_FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "ICO")
+#: Files with these headers are pictures (Pillow's readers: that of JPEG reads MPO).
+_PICTURE_FORMATS: Final = tuple(name for name in FORMATS if name != "MPO")
 
 #: Files that wait for a worker: enough to keep all busy, few enough for any folder.
 _CHUNK: Final = 256
@@ -140,11 +141,11 @@ def _keep(root: str, refused: frozenset[str], path: Path) -> Address | tuple[str
         if path.stat().st_size == 0:
             return "empty", "no bytes"
         try:
-            with Image.open(path, formats=PICTURE_FORMATS):
+            with Image.open(path, formats=_PICTURE_FORMATS):
                 pass
         except Exception as error:  # Pillow's plugins raise whatever a damaged header makes them
             if is_no_picture(error):
-                return "not_an_image", f"no header of {', '.join(PICTURE_FORMATS)}"
+                return "not_an_image", f"no header of {', '.join(_PICTURE_FORMATS)}"
             if isinstance(error, OSError):
                 raise
             return "bad_header", str(error)

@@ -20,9 +20,9 @@ from pyspark.sql import functions as F
 
 from cortex_spark.schema import IMAGE_URLS
 from cortex_spark.sources.staged import FINDING, REFERENCE, STAGED, TALLY
-from cortex_spark.table import Warehouse
 from cortex_spark.table.forgotten import MARK, marked, recall
 from cortex_spark.table.removal import remove
+from cortex_spark.table.warehouse import Warehouse, plain_files
 
 #: Findings in a report; all are counted.
 _FINDINGS: Final = 1000
@@ -59,7 +59,7 @@ def land(warehouse: Warehouse, files: Sequence[str], stage: Callable[[str], None
     with _staging(spark, warehouse.root) as folder:
         stage(folder)
         memory = recall(warehouse)
-        staged = marked(spark.read.schema(STAGED).parquet(folder), memory)
+        staged = marked(plain_files(spark, STAGED).parquet(folder), memory)
         tally: Counter[str] = Counter()
         distinct = 0
         counts = (

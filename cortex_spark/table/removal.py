@@ -27,13 +27,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 from pyspark.sql import DataFrame
+from pyspark.sql.types import StringType, StructField, StructType
 
 from cortex_spark.schema import FORGOTTEN, TABLES
 from cortex_spark.sources import store
 from cortex_spark.sources.urls import image_id
 from cortex_spark.table.forgotten import MARK, REMOVED, Memory, marked, recall
 from cortex_spark.table.index import prune_indexes
-from cortex_spark.table.warehouse import Warehouse
+from cortex_spark.table.warehouse import Warehouse, plain_files
 
 #: Age at which a file that no version of its table has is no running job's: batches and merges take minutes.
 UNFINISHED: Final = timedelta(hours=6)
@@ -54,6 +55,9 @@ _EVIDENCE: Final[dict[str, tuple[str, ...]]] = {
 #: Of these, what says that a row is to go; and what says only where else the picture lies.
 _DIRECT: Final = ("_id", "host", "page_url")
 _INDIRECT: Final = ("hash", "expected_hash", "final_url", "location")
+
+#: Of a commit in Delta's log, the data files that it added.
+_ADDED: Final = StructType([StructField("add", StructType([StructField("path", StringType())]))])
 
 
 @dataclass
@@ -223,8 +227,9 @@ def _purge(warehouse: Warehouse, table: str, memory: Memory, removal: Removal) -
     """Delete the files that only earlier versions of ``table`` have, and those that killed jobs left."""
     # In this order: what is listed and committed only later is among the live ones.
     files = [file for file in _listed(warehouse, warehouse.path(table)) if not file.folder and file.name[0] not in "._"]
-    log = warehouse.spark.read.schema("add struct<path: string>").json(f"{warehouse.path(table)}/_delta_log/*.json")
-    committed = {_name(row["path"]) for row in log.where("add IS NOT NULL").select("add.path").collect()}
+    log = [file for file in _listed(warehouse, f"{warehouse.path(table)}/_delta_log") if file.name.endswith(".json")]
+    added = plain_files(warehouse.spark, _ADDED).json([str(file.path.toString()) for file in log])
+    committed = {_name(row["path"]) for row in added.where("add IS NOT NULL").select("add.path").collect()}
     live = {_name(path) for path in warehouse.read(table).inputFiles()}
     young = []
     for file in files:
@@ -252,18 +257,18 @@ def data_files(warehouse: Warehouse, table: str) -> set[str]:
 
 def _holding(warehouse: Warehouse, table: str, files: list[_File], memory: Memory) -> list[_File]:
     """Those of ``files`` that are being written, and, if something of ``memory`` is in the others, these."""
-    rows = {file.name: _rows(str(file.path.toString())) for file in files}
+    rows = {file.name: _rows(str(file.path.toUri().toASCIIString())) for file in files}
     whole = [file for file in files if rows[file.name]]  # neither torn nor empty
     found = False
     if whole:
-        read = warehouse.spark.read.schema(TABLES[table]).parquet(*(str(file.path.toString()) for file in whole))
+        read = plain_files(warehouse.spark, TABLES[table]).parquet(*(str(file.path.toString()) for file in whole))
         told = read.select("host") if table == "hosts" else evidence(table, read)
         found = not marked(told, memory).where(MARK).isEmpty()
     return [file for file in files if rows[file.name] is None or (found and rows[file.name])]
 
 
 def _rows(uri: str) -> int | None:
-    """The number of rows of a Parquet file; None if it is not complete, or cannot be read from here."""
+    """The number of rows of the Parquet file at ``uri``, an escaped one; None if it is not whole, or out of reach."""
     try:
         system, path = fs.FileSystem.from_uri(uri)
         with system.open_input_file(path) as file:

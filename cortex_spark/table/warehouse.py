@@ -17,7 +17,8 @@ from delta import exceptions as delta_exceptions
 from delta.tables import DeltaMergeBuilder, DeltaTable
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException, PySparkException
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import DataFrame, DataFrameReader, Row, SparkSession
+from pyspark.sql.types import StructType
 
 from cortex_spark.errors import CortexError
 from cortex_spark.schema import TABLES
@@ -65,6 +66,11 @@ _MAX_TRIES: Final = 20
 def is_gone(error: PySparkException | Py4JJavaError) -> bool:
     """Whether ``error`` is that a file of a table's version does not exist any more: a take-down removes them."""
     return _GONE in str(error)
+
+
+def plain_files(spark: SparkSession, schema: StructType) -> DataFrameReader:
+    """Reads files that are no Delta table, at paths taken literally: by itself Spark expands ``[1]`` in them."""
+    return spark.read.schema(schema).option("__globPaths__", "false")  # Spark's own key for what it has listed
 
 
 class Warehouse:

@@ -16,9 +16,8 @@ from PIL import Image
 from pyspark.sql import SparkSession
 
 from cortex_spark.errors import CortexError
-from cortex_spark.measure import FORMATS
 from cortex_spark.sources import store
-from cortex_spark.sources.ingest import PICTURE_FORMATS, checked_source, ingest_files, ingest_urls
+from cortex_spark.sources.ingest import checked_source, ingest_files, ingest_urls
 from cortex_spark.sources.lists import read_list
 from cortex_spark.sources.staged import FINDING, REFERENCE, StagedFile
 from cortex_spark.table import Warehouse
@@ -196,7 +195,3 @@ def test_sources() -> None:
     assert checked_source("synthetic") == "synthetic"
     with pytest.raises(CortexError, match="public, private, crowdsourced, synthetic"):
         checked_source("commoncrawl")
-
-
-def test_the_store_takes_what_measuring_accepts() -> None:
-    assert {*PICTURE_FORMATS, "MPO"} == set(FORMATS)
