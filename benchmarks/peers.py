@@ -2,15 +2,17 @@
 
 ``python -m benchmarks.peers --pictures FOLDER --side 1300 --model OPENVINO_FOLDER --weights FILE.pt``
 
-Daft and Ray Data run our own function from bytes to boxes (the same weights, decode, measures, suppression) in
-environments of their own; the plain loop is ``requests`` and Ultralytics' ``predict`` on PyTorch in this one.
+Daft and Ray Data run in environments of their own, with our detector function (the same weights and suppression) and
+our measures, each in two forms: ``staged``, as their guides do it, downloads, decodes and detects in steps of their
+own; the other has our whole function from bytes to boxes, in which decoding and the network overlap already. The plain
+loop is ``requests`` and Ultralytics' ``predict`` on PyTorch in this environment.
 Politeness towards the one machine is off. ``--tune`` tries several settings of Daft and Ray Data instead.
 """
 
 from __future__ import annotations
 
 import argparse
-from typing import Final
+from typing import Any, Final
 
 from benchmarks.common import pictures, race
 from benchmarks.common.race import Contender, Race
@@ -32,12 +34,14 @@ def whole_job(decode: str, count: int) -> dict[str, object]:
 
 def contenders(decode: str, count: int) -> list[Contender]:
     """With the settings that suited each best, see ``--tune``."""
-    daft = {"workers": 1, "threads": cores(), "processes": True, "batch": 16, "connections": 32}
-    ray = {"workers": 1, "threads": cores(), "batch": 16, "connections": 16, "block": 64, "fused": True}
+    daft: dict[str, Any] = {"workers": 1, "threads": cores(), "processes": True, "batch": 16, "connections": 32}
+    ray: dict[str, Any] = {"workers": 1, "threads": cores(), "batch": 16, "connections": 16, "block": 64}
     return [
         Contender("plain loop", "loop", share=0.25),
-        Contender("Daft", "daft_udf", daft, "daft"),
-        Contender("Ray Data", "ray_data", ray, "ray"),
+        Contender("Daft, staged", "daft_udf", daft | {"staged": True}, "daft"),
+        Contender("Daft, our whole function", "daft_udf", daft, "daft"),
+        Contender("Ray Data, staged", "ray_data", ray | {"form": "staged"}, "ray"),
+        Contender("Ray Data, our whole function", "ray_data", ray | {"form": "fused"}, "ray"),
         Contender(OURS, "cortex", whole_job(decode, count)),
     ]
 
@@ -48,11 +52,12 @@ def variations(batch: int) -> list[Contender]:
     for many, workers in (("one worker", 1), ("a worker per core", cores())):
         common = {"workers": workers, "threads": cores() // workers, "batch": batch}
         for kind, processes in (("thread", False), ("process", True)):
-            settings = {**common, "processes": processes, "connections": 32}
-            found.append(Contender(f"Daft, {many}, {kind}", "daft_udf", settings, "daft"))
-        for kind, fused in (("fused", True), ("download apart", False)):
-            settings = {**common, "connections": 16, "block": 4 * batch, "fused": fused}
-            found.append(Contender(f"Ray Data, {many}, {kind}", "ray_data", settings, "ray"))
+            for staged in (False, True):
+                settings = {**common, "processes": processes, "connections": 32, "staged": staged}
+                found.append(Contender(f"Daft, {many}, {kind}{', staged' * staged}", "daft_udf", settings, "daft"))
+        for form in ("fused", "apart", "staged"):
+            settings = {**common, "connections": 16, "block": 4 * batch, "form": form}
+            found.append(Contender(f"Ray Data, {many}, {form}", "ray_data", settings, "ray"))
     return found
 
 

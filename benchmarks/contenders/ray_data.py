@@ -1,4 +1,7 @@
-"""Ray Data: a download by threads in ``map_batches``, then our function in a pool of actors."""
+"""Ray Data: a download by threads in ``map_batches``, then our function in a pool of actors.
+
+As one actor for both, as two operators, or as three with the decode apart: ``fused``, ``apart`` or ``staged``.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import cv2
 import numpy as np
 import ray
 import requests
@@ -32,15 +36,26 @@ class Download:
         return {"body": np.array(bodies, dtype=object)}
 
 
+def decode(batch: _Batch) -> _Batch:
+    """Adds the pictures, RGB."""
+    images = np.empty(len(batch["body"]), object)
+    for place, body in enumerate(batch["body"]):
+        image = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR)
+        images[place] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return {"body": batch["body"], "image": images}
+
+
 class Label:
-    """Bytes to boxes."""
+    """Bytes to boxes, or what was decoded before."""
 
     def __init__(self, model: str, threads: int) -> None:
         self._analyse = Analyser(model, threads)
 
     def __call__(self, batch: _Batch) -> _Batch:
         """A batch."""
-        rows = self._analyse(batch["body"])
+        rows = (
+            self._analyse.decoded(batch["body"], batch["image"]) if "image" in batch else self._analyse(batch["body"])
+        )
         return {"boxes": [boxes for boxes, _ in rows], "at": [at for _, at in rows]}
 
 
@@ -56,7 +71,7 @@ class Both:
 
 
 def prepare(task: Task) -> Work:
-    """Settings: ``workers`` and detector ``threads`` of each, ``batch``, ``connections``, ``fused``."""
+    """Settings: ``workers`` and detector ``threads`` of each, ``batch``, ``connections``, ``form``."""
     settings = task.settings
     ray.init(num_cpus=task.cores, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
@@ -65,7 +80,7 @@ def prepare(task: Task) -> Work:
         blocks = max(settings["workers"] * 2, len(urls) // settings["block"])
         frame = ray.data.from_items(urls, override_num_blocks=blocks)
         workers, threads, batch = settings["workers"], settings["threads"], settings["batch"]
-        if settings["fused"]:
+        if settings["form"] == "fused":
             frame = frame.map_batches(
                 Both,
                 fn_constructor_args=(task.model, threads, settings["connections"]),
@@ -80,12 +95,15 @@ def prepare(task: Task) -> Work:
                 batch_size=batch,
                 compute=ray.data.ActorPoolStrategy(size=1),
                 num_cpus=0.1,
-            ).map_batches(
+            )
+            if settings["form"] == "staged":
+                frame = frame.map_batches(decode, batch_size=batch, num_cpus=0.5)
+            frame = frame.map_batches(
                 Label,
                 fn_constructor_args=(task.model, threads),
                 batch_size=batch,
                 compute=ray.data.ActorPoolStrategy(size=workers),
-                num_cpus=(task.cores - 0.2) / workers,
+                num_cpus=(task.cores - 0.7) / workers,
             )
         rows = frame.take_all()
         boxes, times = tally([(row["boxes"], row["at"]) for row in rows])
