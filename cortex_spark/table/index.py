@@ -43,8 +43,8 @@ class Index(NamedTuple):
 
     def find(self, wanted: NDArray[np.uint64]) -> NDArray[np.uint32]:
         """The rows whose hash is one of ``wanted``."""
-        first = np.searchsorted(self.hashes, wanted, side="left")
-        last = np.searchsorted(self.hashes, wanted, side="right")
+        first = self.hashes.searchsorted(wanted, side="left")
+        last = self.hashes.searchsorted(wanted, side="right")
         spans = [self.rows[start:end] for start, end in zip(first, last, strict=True) if start < end]
         return np.concatenate(spans) if spans else np.empty(0, np.uint32)
 
@@ -115,7 +115,8 @@ class Indexes:
 def read_index(path: Path, file: DataFile) -> Index | None:
     """The index at ``path``, mapped; None if it is not there, or not of ``file``."""
     try:
-        content = np.memmap(path, np.uint8, mode="r")
+        # A plain array: as np.memmap each view of it would cost more than the search.
+        content = np.asarray(np.memmap(path, np.uint8, mode="r"))
     except (OSError, ValueError):
         return None  # not there, not for us, or empty
     if len(content) < _HEADER or content[:8].tobytes() != MAGIC:

@@ -74,7 +74,10 @@ class Table:
 
     def exists(self) -> bool:
         """Whether there is such a table."""
-        return DeltaTable.is_deltatable(str(self._folder))
+        made = self._identity()
+        if made is None:
+            return False
+        return (self._log is not None and made == self._made) or DeltaTable.is_deltatable(str(self._folder))
 
     def snapshot(self, version: int | None = None) -> tuple[Snapshot, bool]:
         """The files at ``version``, by default the newest; and whether that is the newest now.
