@@ -54,6 +54,7 @@ def forget(
     from cortex_spark.forget.takedown import forget as take_down
     from cortex_spark.forget.takedown import rows_table, would_go
     from cortex_spark.session import spark_session
+    from cortex_spark.stages import stage_status
     from cortex_spark.table import Warehouse
 
     asked = entries(urls=url or (), hosts=host or (), hashes=hash_ or (), pages=page or ())
@@ -74,8 +75,8 @@ def forget(
         return
     if ask:
         typer.confirm("Remove them for good, and remember?", abort=True, err=True)
-    with err.status("remembering") as status:
-        report = take_down(tables, asked, reason=reason, say=status.update)
+    with err.status("remembering") as status, stage_status(tables.spark, status) as say:
+        report = take_down(tables, asked, reason=reason, say=say)
     if as_json:
         out.print_json(json.dumps(report.as_json()))
     else:

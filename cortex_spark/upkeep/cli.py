@@ -31,6 +31,7 @@ def optimize(
     from datetime import timedelta
 
     from cortex_spark.session import spark_session
+    from cortex_spark.stages import stage_status
     from cortex_spark.table import Warehouse
     from cortex_spark.upkeep.optimize import check_retention
     from cortex_spark.upkeep.optimize import optimize as run
@@ -38,7 +39,9 @@ def optimize(
     kept = timedelta(hours=retain)
     check_retention(kept)
     with err.status("starting Spark") as status:
-        report = run(Warehouse(spark_session("cortex optimize"), warehouse), retain=kept, say=status.update)
+        tables = Warehouse(spark_session("cortex optimize"), warehouse)
+        with stage_status(tables.spark, status) as say:
+            report = run(tables, retain=kept, say=say)
     if as_json:
         out.print_json(json.dumps(report.as_json()))
     else:
@@ -48,13 +51,15 @@ def optimize(
 def verify(warehouse: _Warehouse = "warehouse", as_json: _Json = False) -> None:
     """Look whether every id stands once, and every derived column follows from the boxes; exit code 1 if not."""
     from cortex_spark.session import spark_session
+    from cortex_spark.stages import stage_status
     from cortex_spark.table import Warehouse
     from cortex_spark.upkeep.verify import verify as run
 
     with err.status("starting Spark") as status:
         tables = Warehouse(spark_session("cortex verify"), warehouse)
-        status.update("reading tables")
-        report = run(tables)
+        with stage_status(tables.spark, status) as say:
+            say("reading tables")
+            report = run(tables)
     if as_json:
         out.print_json(json.dumps(report.as_json()))
     else:
