@@ -49,7 +49,7 @@ _SERVERS: Final[dict[str, Callable[[Collection[Query]], Engine]]] = {
 NEXT: Final = ("a class, width: page 2 and on", 0.2, 1.0)
 DEEP: Final = ("a class, width: any page", 0.8, None)
 LOOK_UP: Final = ("one _id", 0.02, None)
-_WARM_UPS: Final = 2
+_WARM_UPS: Final = 5
 
 #: By engine (and state) and question: what each run measured.
 Results = dict[str, dict[str, list[dict[str, Any]]]]
