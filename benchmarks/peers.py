@@ -50,7 +50,7 @@ def variations(batch: int) -> list[Contender]:
     """What is tried to find the best settings of the peers."""
     found = []
     for many, workers in (("one worker", 1), ("a worker per core", cores())):
-        common = {"workers": workers, "threads": cores() // workers, "batch": batch}
+        common: dict[str, Any] = {"workers": workers, "threads": cores() // workers, "batch": batch}
         for kind, processes in (("thread", False), ("process", True)):
             for staged in (False, True):
                 settings = {**common, "processes": processes, "connections": 32, "staged": staged}
