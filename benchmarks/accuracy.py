@@ -146,13 +146,15 @@ def warehouse_rows(
 def shortcuts(model: Model) -> list[tuple[str, Model]]:
     """A model as it is and with each shortcut."""
     changes: dict[str, dict[str, Any]] = {
+        "f32, squares": {"precision": "f32", "decode": "full", "rectangular": False},
         "f32": {"precision": "f32", "decode": "full"},
         "bf16": {"precision": "bf16", "decode": "full"},
         "f32, scaled decode": {"precision": "f32", "decode": "scaled"},
         "bf16, scaled decode": {"precision": "bf16", "decode": "scaled"},
         "f32, one class a box": {"precision": "f32", "decode": "full", "multi_label": False},
     }
-    return [(f"{model.name}, {name}", replace(model, **change)) for name, change in changes.items()]
+    wanted = changes.items() if model.rectangular else list(changes.items())[1:]
+    return [(f"{model.name}, {name}", replace(model, **change)) for name, change in wanted]
 
 
 def main() -> None:

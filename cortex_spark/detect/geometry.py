@@ -13,15 +13,20 @@ _GREY = (114, 114, 114)
 _MAX_CANDIDATES = 30_000
 
 
-def letterbox(image: Image, height: int, width: int, size: tuple[int, int] | None = None) -> Prepared:
+def letterbox(
+    image: Image, height: int, width: int, size: tuple[int, int] | None = None, *, stride: int | None = None
+) -> Prepared:
     """Scale a BGR ``image`` of shape (h, w, 3) to fit (height, width) and pad it with grey, centred.
 
     The same rounding as Ultralytics' ``LetterBox``, so that the same weights give the same boxes. ``size`` is the
-    picture's width and height where ``image`` is a smaller decode of it.
+    picture's width and height where ``image`` is a smaller decode of it. With a ``stride``, the padding ends at the
+    next multiple of it: a photograph of 4:3 becomes 640 x 480, not 640 x 640.
     """
     w, h = size or (image.shape[1], image.shape[0])
     scale = min(height / h, width / w)
     new_w, new_h = max(round(w * scale), 1), max(round(h * scale), 1)
+    if stride is not None:
+        width, height = (-(-side // stride) * stride for side in (new_w, new_h))
     if (new_w, new_h) != (image.shape[1], image.shape[0]):
         image = np.asarray(cv2.resize(image, (new_w, new_h), interpolation=cv2.INTER_LINEAR), np.uint8)
     dw, dh = (width - new_w) / 2, (height - new_h) / 2

@@ -30,7 +30,8 @@ SHIPPED: Final = "shipped"
 ULTRALYTICS_DEFAULT: Final = "yolo26n.pt"
 _SHIPPED_FOLDER: Final = Path(__file__).parent / "shipped"
 _DEFAULT_IMGSZ: Final = (640, 640)
-_STRIDE: Final = 32
+#: The largest stride of these detectors: the sides of what they take are multiples of it.
+STRIDE: Final = 32
 
 Device = Literal["cpu", "cuda"]
 Runtime = Literal["openvino", "ultralytics"]
@@ -61,6 +62,8 @@ class Model:
     multi_label: bool = False  # whether a box has every class above the confidence, or its best one
     #: What the network computes in at most; a CPU without bfloat16 takes float32 for it.
     precision: Precision = "f32"
+    #: Whether the network takes any size up to ``imgsz``: pictures are then padded to a multiple of ``STRIDE`` only.
+    rectangular: bool = False
     decode: Decoding = "full"  # whether pictures come from a decode at full size, or from one that fits the input
 
     @property
@@ -68,8 +71,10 @@ class Model:
         """Weights and settings, without where the file lay: the same identity makes the same labels."""
         height, width = self.imgsz
         return (
-            f"{self.sha256[:16]} {width}x{height} conf={self.confidence:g} iou={self.iou:g} max={self.max_detections} "
-            f"{self.runtime} {self.precision} {self.decode}" + " multi_label" * self.multi_label
+            f"{self.sha256[:16]} {width}x{height}{' rectangular' * self.rectangular} conf={self.confidence:g} "
+            f"iou={self.iou:g} max={self.max_detections} {self.runtime} {self.precision} {self.decode}"
+            + " multi_label"
+            * self.multi_label
         )
 
     @property
@@ -81,6 +86,7 @@ class Model:
             "max_detections": self.max_detections,
             "multi_label": self.multi_label,
             "imgsz": list(self.imgsz),
+            "rectangular": self.rectangular,
             "runtime": self.runtime,
             "precision": self.precision,
             "decode": self.decode,
@@ -178,8 +184,8 @@ def _load(key: _Key, device: str, threads: int) -> Detector:
 def _unpack(model: Model) -> Path:
     """The model's files in a folder of this machine, written by whoever comes first."""
     root = local_folder("models")
-    names = _sha256(*(name.encode() for name in model.files))[:8]
-    folder = root / f"{model.sha256[:32]}-{model.imgsz[1]}x{model.imgsz[0]}-{model.runtime}-{names}"
+    # By what is in it: the same weights may have become a network in another way.
+    folder = root / _sha256(*(part for name, body in model.files.items() for part in (name.encode(), body)))[:32]
     if not all((folder / name).exists() for name in model.files):
         shutil.rmtree(folder, ignore_errors=True)  # the system may have tidied up a part of it
         partial = Path(tempfile.mkdtemp(dir=root))
@@ -199,7 +205,8 @@ def _has_ultralytics() -> bool:
 def _from_folder(name: str, folder: Path) -> Model:
     files = _network_files(folder)
     metadata = _yaml(folder / "metadata.yaml")
-    return _model(name, _sha256(*files.values()), metadata, next(iter(files)), files)
+    entry = next(iter(files))
+    return _model(name, _sha256(*files.values()), metadata, entry, files, _takes_rectangles(folder / entry))
 
 
 def _from_onnx(path: Path) -> Model:
@@ -208,7 +215,16 @@ def _from_onnx(path: Path) -> Model:
     beside = path.with_name("metadata.yaml")
     metadata = _onnx_metadata(path) or (_yaml(beside) if beside.exists() else {})
     content = path.read_bytes()
-    return _model(path.name, _sha256(content), metadata, path.name, {path.name: content})
+    files = {path.name: content}
+    return _model(path.name, _sha256(content), metadata, path.name, files, _takes_rectangles(path))
+
+
+def _takes_rectangles(path: Path) -> bool:
+    """Whether a network was exported for any height and width (Ultralytics: ``dynamic=True``)."""
+    import openvino as ov
+
+    shape = ov.Core().read_model(path).inputs[0].get_partial_shape()
+    return len(shape) == 4 and all(shape[axis].is_dynamic for axis in (2, 3))
 
 
 def _onnx_metadata(path: Path) -> dict[str, Any]:
@@ -229,6 +245,7 @@ def _model(
     metadata: Mapping[str, Any],
     entry: str,
     files: Mapping[str, bytes],
+    rectangular: bool,
 ) -> Model:
     if "names" not in metadata:
         raise CortexError(
@@ -238,7 +255,8 @@ def _model(
     _check_task(name, metadata.get("task", "detect"))
     size = metadata.get("imgsz", _DEFAULT_IMGSZ)
     height, width = (size, size) if isinstance(size, int) else size
-    return Model(name, sha256, _names(metadata["names"]), (int(height), int(width)), "openvino", entry, files)
+    names = _names(metadata["names"])
+    return Model(name, sha256, names, (int(height), int(width)), "openvino", entry, files, rectangular=rectangular)
 
 
 def _names(names: Mapping[int, str] | list[str]) -> tuple[str, ...]:
@@ -270,8 +288,8 @@ def _from_ultralytics(name: str, path: Path, device: Device, imgsz: int | None) 
             f"--model {name}: PyTorch weights need Ultralytics: pip install 'cortex-spark[torch]', "
             f"or use --model {SHIPPED}"
         )
-    if imgsz is not None and imgsz % _STRIDE:
-        raise CortexError(f"--imgsz {imgsz}: give a multiple of {_STRIDE}, the largest stride of these detectors")
+    if imgsz is not None and imgsz % STRIDE:
+        raise CortexError(f"--imgsz {imgsz}: give a multiple of {STRIDE}, the largest stride of these detectors")
     yolo_class = ultralytics_yolo()
     weights = _weights(name, path)
     content = weights.read_bytes()
@@ -283,9 +301,14 @@ def _from_ultralytics(name: str, path: Path, device: Device, imgsz: int | None) 
     _check_task(name, str(yolo.task))
     side = imgsz or _trained_size(yolo)
     runtime: Runtime = "ultralytics" if device == "cuda" else "openvino"
-    files = {weights.name: content} if device == "cuda" else _network_files(_exported(weights, sha256, side))
+    if device == "cuda":
+        files, rectangular = {weights.name: content}, False  # a batch has one shape
+    else:
+        folder = _exported(weights, sha256, side)
+        files = _network_files(folder)
+        rectangular = _takes_rectangles(folder / next(iter(files)))
     entry = next(iter(files))
-    return Model(weights.name, sha256, _names(yolo.names), (side, side), runtime, entry, files)
+    return Model(weights.name, sha256, _names(yolo.names), (side, side), runtime, entry, files, rectangular=rectangular)
 
 
 def _network_files(folder: Path) -> dict[str, bytes]:
@@ -341,14 +364,14 @@ def _not_downloaded(name: str) -> CortexError:
 
 
 def _exported(weights: Path, sha256: str, side: int) -> Path:
-    """``weights`` as an OpenVINO folder; made once and kept."""
-    target = cache_folder() / "openvino" / f"{sha256[:32]}-{side}"
+    """``weights`` as an OpenVINO folder, for any height and width; made once and kept."""
+    target = cache_folder() / "openvino" / f"{sha256[:32]}-{side}-dynamic"
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
             copy = Path(scratch) / weights.name
             shutil.copyfile(weights, copy)
-            made = Path(ultralytics_yolo()(copy).export(format="openvino", imgsz=side, verbose=False))
+            made = Path(ultralytics_yolo()(copy).export(format="openvino", imgsz=side, dynamic=True, verbose=False))
             try:
                 made.rename(target)
             except OSError:  # another process was faster

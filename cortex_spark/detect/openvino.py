@@ -13,7 +13,7 @@ import openvino as ov
 
 from cortex_spark.detect.base import Detections, Detector, Image, Meter, Prepared
 from cortex_spark.detect.geometry import decode_end_to_end, decode_yolo, letterbox
-from cortex_spark.detect.models import Model
+from cortex_spark.detect.models import STRIDE, Model
 from cortex_spark.errors import CortexError
 
 _END_TO_END_COLUMNS: Final = 6
@@ -34,7 +34,8 @@ class OpenVINODetector(Detector):
         if len(network.inputs) != 1:
             raise CortexError(f"{model.name}: a detector takes one input, this model takes {len(network.inputs)}")
         height, width = model.imgsz
-        network.reshape({network.inputs[0]: [1, 3, height, width]})
+        sides = [-1, -1] if model.rectangular else [height, width]
+        network.reshape({network.inputs[0]: [1, 3, *sides]})
         # The network takes the picture as OpenCV has it (uint8, BGR, rows first): no float copy is made in Python.
         prepost = ov.preprocess.PrePostProcessor(network)
         prepost.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
@@ -54,11 +55,11 @@ class OpenVINODetector(Detector):
                 "ENABLE_CPU_PINNING": False,
             },
         )
-        shape = tuple(self._compiled.output(0).shape)
+        shape = self._compiled.output(0).get_partial_shape()
         self._end_to_end = len(shape) == 3 and shape[2] == _END_TO_END_COLUMNS
         if not self._end_to_end and (len(shape) != 3 or shape[1] != 4 + len(model.names)):
             raise CortexError(
-                f"{model.name}: output {list(shape)} is neither [1, {4 + len(model.names)}, N] (YOLO, "
+                f"{model.name}: output {shape} is neither [1, {4 + len(model.names)}, N] (YOLO, "
                 f"{len(model.names)} classes) nor [1, N, 6] (end to end); is it an Ultralytics detection export?"
             )
         # One more than run at a time: while one picture's boxes are read, the next is in the network already.
@@ -74,7 +75,7 @@ class OpenVINODetector(Detector):
 
     def prepare(self, image: Image, size: tuple[int, int] | None = None) -> Prepared:
         """Letterbox to the network's input."""
-        return letterbox(image, *self._model.imgsz, size)
+        return letterbox(image, *self._model.imgsz, size, stride=STRIDE if self._model.rectangular else None)
 
     def submit(self, images: Sequence[Prepared]) -> list[Future[Detections]]:
         """Begin with the pictures, each as soon as a request of the network is free."""

@@ -44,9 +44,14 @@ def photograph(shared: Path) -> Image:
 @pytest.fixture(scope="module")
 def reference(weights: Path, photograph: Image) -> Detections:
     """What Ultralytics itself says, in PyTorch, of the letterboxed square."""
-    result = YOLO(weights).predict(photograph, rect=False, verbose=False)[0]
-    boxes = result.boxes
-    return Detections(boxes.xyxy.numpy(), boxes.conf.numpy(), boxes.cls.numpy().astype(np.int32))
+    return theirs(weights, photograph, rect=False)
+
+
+@pytest.fixture(scope="module")
+def rectangle(weights: Path, photograph: Image) -> Detections:
+    """The same of the photograph padded to multiples of 32 only, as Ultralytics does it by default."""
+    assert photograph.shape[0] != photograph.shape[1]
+    return theirs(weights, photograph, rect=True)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +72,11 @@ def onnx_file(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         entry.key, entry.value = key, value
     onnx.save(graph, path)
     return path
+
+
+def theirs(weights: Path, photograph: Image, *, rect: bool) -> Detections:
+    boxes = YOLO(weights).predict(photograph, rect=rect, verbose=False)[0].boxes
+    return Detections(boxes.xyxy.numpy(), boxes.conf.numpy(), boxes.cls.numpy().astype(np.int32))
 
 
 def detect(name: Path | str, photograph: Image) -> Detections:
@@ -93,10 +103,49 @@ def assert_same_objects(found: Detections, expected: Detections) -> None:
 
 
 def test_pytorch_weights_through_openvino_find_what_ultralytics_finds(
-    weights: Path, photograph: Image, reference: Detections
+    weights: Path, photograph: Image, rectangle: Detections
 ) -> None:
-    assert_same(detect(weights, photograph), reference)
+    assert_same(detect(weights, photograph), rectangle)
     assert resolve_model(str(weights)).runtime == "openvino"
+
+
+def test_pictures_of_all_shapes_go_through_one_network_at_once(weights: Path, photograph: Image) -> None:
+    shapes = [photograph, photograph.transpose(1, 0, 2), photograph[:, :320], photograph[:100]]
+    model = resolve_model(str(weights), confidence=0.01, precision="f32")
+    detector = load_detector(model, threads=2)
+    prepared = [detector.prepare(np.ascontiguousarray(shape)) for shape in shapes]
+    assert len({one.tensor.shape for one in prepared}) == len(shapes)
+    for one in prepared:
+        height, width = one.tensor.shape[:2]
+        assert max(height, width) == 640
+        assert height % 32 == width % 32 == 0
+    together = detector.detect(prepared * 3)
+    for number, one in enumerate(prepared):
+        (alone,) = detector.detect([one])
+        assert len(alone) > 0
+        for found in together[number :: len(shapes)]:
+            assert np.array_equal(found.xyxy, alone.xyxy)
+
+
+def test_a_network_of_one_size_gets_squares(weights: Path, shared: Path, onnx_file: Path, photograph: Image) -> None:
+    static = resolve_model(str(shared / "models" / "yolo11n_int8_openvino_model"))
+    assert not static.rectangular
+    assert not resolve_model(str(onnx_file)).rectangular
+    assert load_detector(static).prepare(photograph).tensor.shape == (640, 640, 3)
+    assert resolve_model(str(weights)).rectangular
+    assert not resolve_model(str(weights), device="cuda").rectangular  # a batch has one shape
+
+
+def test_ultralytics_current_detector_which_suppresses_by_itself(tmp_path: Path, photograph: Image) -> None:
+    """The default model's own architecture, with weights that nobody has trained: they find something everywhere."""
+    torch.manual_seed(1)
+    YOLO("yolo26n.yaml", verbose=False).save(tmp_path / "untrained.pt")
+    model = resolve_model(str(tmp_path / "untrained.pt"), confidence=1e-6, precision="f32")
+    detector = load_detector(model)
+    (found,) = detector.detect([detector.prepare(photograph)])
+    expected = YOLO(tmp_path / "untrained.pt").predict(photograph, conf=1e-6, verbose=False)[0].boxes
+    assert 0 < len(found) == len(expected)
+    np.testing.assert_allclose(found.confidence, expected.conf.numpy(), atol=1e-3)
 
 
 def test_onnx_finds_what_ultralytics_finds(onnx_file: Path, photograph: Image, reference: Detections) -> None:
