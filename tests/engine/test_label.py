@@ -144,6 +144,7 @@ def test_a_picture_can_cost_one_row(tables: Warehouse, web: Server, shared: Path
     assert all(len(web.requests(host, path)) <= 3 for host, path in answers)
 
 
+@pytest.mark.soak
 def test_two_jobs_at_once_double_nothing(tables: Warehouse, web: Server, shared: Path, model: Model) -> None:
     answers = photographs(shared, 12)
     web.publish(answers)

@@ -100,6 +100,7 @@ def test_a_whole_web(tables: Warehouse, pictures: Sequence[bytes], monkeypatch: 
     assert {request.agent for request in log} == {polite.user_agent}
 
 
+@pytest.mark.soak
 def test_limits_hold_over_batches_two_jobs_and_a_killed_task(
     tables: Warehouse, pictures: Sequence[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,6 +220,7 @@ def test_the_public_web_wants_a_contact_address(tables: Warehouse) -> None:
     assert tables.read("plans").count() == 0
 
 
+@pytest.mark.soak
 def test_our_outage_is_not_the_webs(
     tables: Warehouse, pictures: Sequence[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

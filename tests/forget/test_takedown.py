@@ -186,6 +186,7 @@ def test_down_to_the_bytes(tables: Warehouse, web: Server, shared: Path, tmp_pat
     assert back.new == 1
 
 
+@pytest.mark.soak
 def test_a_job_at_work_brings_nothing_back(
     tables: Warehouse, web: Server, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

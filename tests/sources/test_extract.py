@@ -163,6 +163,7 @@ def cortex(warehouse: Path) -> Callable[..., subprocess.Popen[str]]:
     return start
 
 
+@pytest.mark.soak
 def test_two_processes_read_one_crawl(
     spark: SparkSession, warehouse: Path, server: Server, cortex: Callable[..., subprocess.Popen[str]]
 ) -> None:

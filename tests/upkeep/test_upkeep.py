@@ -92,6 +92,7 @@ def test_a_table_made_before_is_brought_up_to_date(tables: Warehouse, monkeypatc
     assert tables.read("samples").count() == len(rows) + 2
 
 
+@pytest.mark.soak
 def test_beside_a_committer_nothing_is_lost(tables: Warehouse) -> None:
     """While batches land and boxes are added to rows that are there, tables are optimised again and again."""
     batches = 4
