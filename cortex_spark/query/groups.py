@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -44,21 +44,28 @@ class Groups:
     """Matching rows by groups that follow each other in the order of the answer.
 
     ``codes`` (groups,) ascend. The entries, one for each file and group, are sorted by group: those of group ``g`` are
-    ``entries[g]:entries[g + 1]`` of ``files``.
+    ``entries[g]:entries[g + 1]`` of ``files``. ``first`` are places of the first rows, if whoever counted knows them.
     """
 
     codes: NDArray[np.int64]
     ends: NDArray[np.int64]  # rows of the answer through this group
     entries: NDArray[np.int64]
     files: NDArray[np.int64]
+    first: Sequence[Mapping[str, Any]]
 
     @classmethod
-    def of(cls, codes: NDArray[np.int64], files: NDArray[np.int64], counts: NDArray[np.int64]) -> Groups:
+    def of(
+        cls,
+        codes: NDArray[np.int64],
+        files: NDArray[np.int64],
+        counts: NDArray[np.int64],
+        first: Sequence[Mapping[str, Any]] = (),
+    ) -> Groups:
         """Of the entries' codes, files and counts, in any order."""
         order = np.argsort(codes, kind="stable")
-        unique, first = np.unique(codes[order], return_index=True)
-        totals = np.add.reduceat(counts[order], first) if len(unique) else np.empty(0, np.int64)
-        return cls(unique, np.cumsum(totals), np.append(first, len(codes)), files[order])
+        unique, starts = np.unique(codes[order], return_index=True)
+        totals = np.add.reduceat(counts[order], starts) if len(unique) else np.empty(0, np.int64)
+        return cls(unique, np.cumsum(totals), np.append(starts, len(codes)), files[order], first)
 
     @property
     def length(self) -> int:

@@ -36,7 +36,7 @@ def after(order: Order, last: Sequence[Any]) -> Tree:
     beyond = _beyond(operand, descending, last[0])
     if not others:
         return beyond
-    return Or((beyond, And((_same(operand, last[0]), after(tuple(others), last[1:])))))
+    return Or((beyond, And((same(operand, last[0]), after(tuple(others), last[1:])))))
 
 
 def between(operand: Operand, least: int | None, greatest: int | None) -> Tree:
@@ -80,7 +80,8 @@ def _beyond(operand: Operand, descending: bool, last: Any) -> Tree:
     return Or((IsNull(operand), IsNan(operand), smaller)) if descending else And((greater, number))
 
 
-def _same(operand: Operand, last: Any) -> Tree:
+def same(operand: Operand, last: Any) -> Tree:
+    """True of the documents with this sort key; of times, in this millisecond."""
     if last is None:
         return IsNull(operand)
     if isinstance(last, float) and math.isnan(last):

@@ -11,20 +11,20 @@ from urllib.parse import unquote
 import numpy as np
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import TimestampType
+from pyspark.sql.types import DoubleType, NumericType, TimestampType
 
 from cortex_spark.config import Settings
 from cortex_spark.errors import CortexError
 from cortex_spark.query.cursor import Signer
-from cortex_spark.query.groups import NO_TIME, NUMBER, Groups, RememberedGroups, sign
+from cortex_spark.query.groups import MISSING, NAN, NO_TIME, NUMBER, Groups, RememberedGroups, sign
 from cortex_spark.query.mongo import Query
-from cortex_spark.query.order import between, to_columns, to_key
+from cortex_spark.query.order import LANDED, same, to_columns, to_key
 from cortex_spark.query.request import PAGE_SIZE, Page, Request, ask
 from cortex_spark.query.samples import TAKEN_DOWN, Samples
 from cortex_spark.query.spark import to_column
-from cortex_spark.query.tree import And, Operand
+from cortex_spark.query.tree import And, Operand, Or, Test
 from cortex_spark.schema import SAMPLES
 from cortex_spark.sources.store import is_local, local_path
 from cortex_spark.table.derived import is_complete
@@ -48,6 +48,9 @@ __all__ = [
 Engine: TypeAlias = Literal["duckdb", "spark"]
 
 _REMEMBERED: Final = RememberedGroups()
+
+#: Where a row is: its file, and what the rows of a file lie by.
+_WHERE: Final = ("__file", "__landed")
 
 
 def page(
@@ -118,54 +121,96 @@ def _by_spark(warehouse: Warehouse, query: str | Mapping[str, Any], page: int | 
     signer = Signer(warehouse.root, Settings().cursor_key)
     request = ask(query, page, signer=signer, **wanted)
     samples, version, memory = _pinned(warehouse, request.version)
-    matching = samples.filter(predicate(warehouse, request.query, version))
     operand, descending = request.order[0]
     hidden = None if memory.is_settled else memory.digest
     key = (warehouse.table_id("samples"), version, repr((request.query.tree, request.order[0])), hidden)
+    condition = predicate(warehouse, request.query, version)
+    matching = samples.filter(condition)
     with reading(version):
-        groups = _REMEMBERED.get(key, lambda: _groups(matching, operand, sign(descending)))
+        groups = _REMEMBERED.get(key, lambda: _groups(matching, operand, descending))
         request.check(groups.length)
-        places = _places(matching, request, groups) if groups.length else []
-        rows = _rows(samples, places, request)
-    last = [places[-1][f"__key_{number}"] for number in range(len(request.order))] if places else []
+        # The data files have what is hidden, too.
+        places = _first_places(request, groups) if memory.is_settled else []
+        if groups.length and not places:
+            places = _places(matching, request, groups)
+        rows = _rows(samples.sparkSession, condition, places, request)
+    last = [rows[-1][f"__key_{number}"] for number in range(len(request.order))] if rows else []
     return request.answer(groups.length, version, rows, last, signer)
 
 
-def _groups(matching: DataFrame, operand: Operand, direction: int) -> Groups:
-    """Counts by the first sort key, as far as that tells which files a page is in: by its milliseconds, if a time."""
-    by = F.coalesce(to_key(operand), F.lit(NO_TIME)) if isinstance(operand.kind, TimestampType) else F.lit(NUMBER)
-    found = matching.groupBy(by.cast("bigint").alias("code")).agg(F.count("*").alias("n")).toArrow()
+def _groups(matching: DataFrame, operand: Operand, descending: bool) -> Groups:
+    """Counts by the first sort key: times by the millisecond, others by missing, NaN or number.
+
+    And where it is a number, the places of the first ones, which saves the scan that looks for them.
+    """
+    value = to_key(operand)
+    counted = [F.count("*").alias("n")]
+    if isinstance(operand.kind, TimestampType):
+        code = F.coalesce(F.unix_micros(".".join(operand.path)), F.lit(NO_TIME))  # cheaper than milliseconds of each
+    else:
+        is_nan = F.isnan(value) if isinstance(operand.kind, DoubleType) else F.lit(False)
+        code = F.when(value.isNull(), MISSING).when(is_nan, NAN).otherwise(NUMBER).cast("bigint")
+    if isinstance(operand.kind, NumericType):
+        matching = _with_files(matching)
+        place = F.struct(*_WHERE, value.alias("__key_0"))
+        counted.append((F.max_by if descending else F.min_by)(place, value, PAGE_SIZE + 1).alias("first"))
+    found = matching.groupBy(code.alias("code")).agg(*counted).toArrow()
     codes, counts = (np.asarray(found[name], np.int64) for name in ("code", "n"))
-    return Groups.of(direction * codes, np.zeros_like(codes), counts)
+    first: list[dict[str, Any]] = []
+    if isinstance(operand.kind, TimestampType):
+        codes = np.where(codes == NO_TIME, NO_TIME, codes // 1000)
+    elif NUMBER in codes and "first" in found.column_names:
+        first = found["first"][codes.tolist().index(NUMBER)].as_py()
+    return Groups.of(sign(descending) * codes, np.zeros_like(codes), counts, first)
 
 
-def _places(matching: DataFrame, request: Request, groups: Groups) -> list[dict[str, Any]]:
-    """The ids, files and sort keys of the page, in its order."""
+def _with_files(rows: DataFrame) -> DataFrame:
+    """With what ``_WHERE`` names; before rows move."""
+    return rows.withColumns({"__file": F.input_file_name(), "__landed": F.unix_millis("landed_at")})
+
+
+def _first_places(request: Request, groups: Groups) -> Sequence[Mapping[str, Any]]:
+    """Where the rows of page 1 are, if the first sort key alone says which they are; they have no ids."""
+    if request.offset or not groups.first:
+        return []
+    descending = request.order[0][1]
+    first = sorted(groups.first, key=lambda place: place["__key_0"], reverse=descending)
+    page, behind = first[:PAGE_SIZE], first[PAGE_SIZE:]
+    is_whole = len(page) == min(PAGE_SIZE, groups.length) and groups.codes[0] == NUMBER * sign(descending)
+    is_clear = not behind or behind[0]["__key_0"] != page[-1]["__key_0"]
+    return page if is_whole and is_clear else []
+
+
+def _places(matching: DataFrame, request: Request, groups: Groups) -> Sequence[Mapping[str, Any]]:
+    """Where the rows of the page are, and their ids."""
     part = groups.part(request)
-    keys = [to_key(operand).alias(f"__key_{number}") for number, (operand, _) in enumerate(request.order)]
     # Delta skips the files that have none of these times.
-    near = matching.filter(to_column(And((part.within, part.behind))))
-    named = near.withColumn("__file", F.input_file_name())  # before rows move
-    ordered = named.orderBy(*to_columns(request.order)).offset(part.skipped).limit(PAGE_SIZE)
-    return ordered.select("_id", "__file", *keys).toArrow().to_pylist()
+    near = _with_files(matching.filter(to_column(And((part.within, part.behind)))))
+    ordered = near.orderBy(*to_columns(request.order)).offset(part.skipped).limit(PAGE_SIZE)
+    found: list[dict[str, Any]] = ordered.select("_id", *_WHERE).toArrow().to_pylist()
+    return found
 
 
-def _rows(samples: DataFrame, places: Sequence[Mapping[str, Any]], request: Request) -> list[dict[str, Any]]:
-    """The rows at ``places``, in that order, out of the data files that they are in."""
+def _rows(
+    spark: SparkSession, condition: Column, places: Sequence[Mapping[str, Any]], request: Request
+) -> list[dict[str, Any]]:
+    """The rows of the page in order, with their sort keys, out of the data files that they are in."""
     if not places:
         return []
     paths = sorted({unquote(place["__file"]) for place in places})
-    wanted = F.col("_id").isin([place["_id"] for place in places])
-    operand = request.order[0][0]
-    if isinstance(operand.kind, TimestampType):  # Parquet skips row groups and pages that have none of these times
-        times = [place["__key_0"] for place in places]
-        known = [time for time in times if time is not None]
-        if len(known) == len(times):
-            wanted &= to_column(between(operand, min(known), max(known)))
-    columns = request.fields.columns
-    found = plain_files(samples.sparkSession, SAMPLES).parquet(*paths).where(wanted)
-    by_id = {row["_id"]: row for row in found.select(*dict.fromkeys(["_id", *columns])).toArrow().to_pylist()}
-    return [{name: by_id[place["_id"]][name] for name in columns} for place in places]
+    # Rows of a file lie by time of landing: Parquet skips what has none of these times, and what matches nowhere.
+    near = Or(tuple(same(LANDED, landed) for landed in {place["__landed"] for place in places}))
+    if "_id" in places[0]:
+        wanted = F.col("_id").isin([place["_id"] for place in places])
+    else:
+        operand = request.order[0][0]
+        keys = [place["__key_0"] for place in places]
+        wanted = to_column(And((Test(operand, "gte", min(keys)), Test(operand, "lte", max(keys)))))
+    keys = [to_key(operand).alias(f"__key_{number}") for number, (operand, _) in enumerate(request.order)]
+    found = plain_files(spark, SAMPLES).parquet(*paths).where(wanted & to_column(near) & condition)
+    ordered = found.orderBy(*to_columns(request.order)).limit(PAGE_SIZE)
+    rows: list[dict[str, Any]] = ordered.select(*request.fields.columns, *keys).toArrow().to_pylist()
+    return rows
 
 
 def predicate(warehouse: Warehouse, query: Query, version: int) -> Column:

@@ -109,6 +109,23 @@ def test_spark_counts_once(stored: Stored, sort: dict[str, int] | None, monkeypa
         page(stored.warehouse, {"width": {"$ne": 102}}, sort=sort, engine="spark")
 
 
+@pytest.mark.parametrize("name", ["label_quality_estimation", "width", "bytes", "objects.cat.share", "host"])
+@pytest.mark.parametrize("direction", [1, -1])
+def test_first_pages_by_a_number(stored: Stored, name: str, direction: int) -> None:
+    """The count brings their places along, but where missing values, NaN or equal ones are on them."""
+    for query in ({}, {"width": {"$gt": 100}}, {name: {"$type": "number"}}):
+        pages = [page(stored.warehouse, query, sort={name: direction}, engine=one) for one in ("spark", "duckdb")]
+        ids = [[row["_id"] for row in one.data] for one in pages]
+        assert ids[0] == ids[1]
+        assert pages[0].length == pages[1].length
+        if pages[0].cursor is not None:
+            behind = [
+                page(stored.warehouse, query, sort={name: direction}, cursor=one.cursor, engine="spark")
+                for one in pages
+            ]
+            assert [row["_id"] for row in behind[0].data] == [row["_id"] for row in behind[1].data]
+
+
 def test_complement(stored: Stored) -> None:
     """A predicate is true or false, so that Spark's ~ is its complement, as $nor is."""
     query = {"width": {"$gt": 100}}
