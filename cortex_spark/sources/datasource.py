@@ -1,7 +1,7 @@
 """WAT files and lists of URLs as Spark data sources: one partition per file, rows of ``staged.STAGED``.
 
 ``spark.dataSource.register(WatDataSource)``, then ``spark.read.format("wat").load("s3://bucket/crawl/*.wat.gz")``. Of
-a picture that a file refers to several times, the first reference is a row.
+a picture that a file refers to several times, the first reference is a row, and so are those that bring directives.
 """
 
 from __future__ import annotations

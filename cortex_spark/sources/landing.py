@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from delta.tables import DeltaMergeBuilder
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -52,8 +53,9 @@ class Landed:
 def land(warehouse: Warehouse, files: Sequence[str], stage: Callable[[str], None]) -> Landed:
     """Let ``stage`` write rows of ``STAGED`` into a folder, and merge them into ``image_urls``.
 
-    Of several references to a picture the first counts, in the order of ``files`` and then of the file. References to
-    what was taken down, or from pages that were, do not count at all.
+    Of several references to a picture the first counts, in the order of ``files`` and then of the file, but the
+    directives of all: what one page forbids is forbidden, also for a picture that is there already. References to what
+    was taken down, or from pages that were, do not count at all.
     """
     spark = warehouse.spark
     with _staging(spark, warehouse.root) as folder:
@@ -79,6 +81,8 @@ def land(warehouse: Warehouse, files: Sequence[str], stage: Callable[[str], None
             findings = staged.where(F.col("event") == FINDING).orderBy("file", "position").limit(_FINDINGS).collect()
         first = _first(staged.where((F.col("event") == REFERENCE) & ~F.col(MARK)))
         new = warehouse.insert_new(first, "image_urls") if distinct else 0
+        if new < distinct:
+            _add_directives(warehouse, first)
     if recall(warehouse).values != memory.values:  # something was taken down meanwhile, and may have come in after it
         remove(warehouse)
     return Landed(
@@ -90,10 +94,25 @@ def land(warehouse: Warehouse, files: Sequence[str], stage: Callable[[str], None
 
 
 def _first(references: DataFrame) -> DataFrame:
-    """One row per ``_id``, that of the first reference."""
+    """One row per ``_id``, that of the first reference, with the directives of all."""
     row = F.struct(*(name for name in IMAGE_URLS.names if name != "_id"))
     first = F.min_by(row, F.struct("file", "position"))
-    return references.groupBy("_id").agg(first.alias("row")).select("_id", "row.*")
+    directives = F.sort_array(F.array_distinct(F.flatten(F.collect_set("directives"))))
+    return references.groupBy("_id").agg(first.withField("directives", directives).alias("row")).select("_id", "row.*")
+
+
+def _add_directives(warehouse: Warehouse, rows: DataFrame) -> None:
+    """Give pictures that ``image_urls`` has the directives of ``rows`` that they lack; no commit where none does."""
+    strict = rows.where(F.size("directives") > 0).select("_id", "directives")
+    known = F.coalesce("t.directives", F.array().cast("array<string>"))
+    lacking = F.size(F.array_except("s.directives", known)) > 0
+    both = F.sort_array(F.array_union(known, "s.directives"))
+
+    def merge() -> DeltaMergeBuilder:
+        there = warehouse.delta("image_urls").alias("t").merge(strict.alias("s"), "t._id = s._id")
+        return there.whenMatchedUpdate(lacking, {"directives": both})
+
+    warehouse.merge(merge)
 
 
 @contextmanager

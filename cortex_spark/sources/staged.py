@@ -38,13 +38,16 @@ _FINDINGS: Final = 100
 
 
 class StagedFile:
-    """Collects the rows of one input file as Arrow batches. A picture's first reference in the file is the one kept."""
+    """Collects the rows of one input file as Arrow batches.
+
+    Of a picture's references the first in the file is kept, and those from pages with further directives.
+    """
 
     def __init__(self, file: int, source: str) -> None:
         self._file = file
         self._source = source
         self._rows: list[tuple[Any, ...]] = []
-        self._seen: set[str] = set()
+        self._seen: dict[str, frozenset[str]] = {}  # the directives by _id
         self._started = time.perf_counter()
         self.tally: Counter[str] = Counter()
 
@@ -62,9 +65,10 @@ class StagedFile:
         """A picture that the file refers to."""
         self.tally["references"] += 1
         self.tally[f"kind:{kind}"] += 1
-        if found.id in self._seen:
+        known = self._seen.get(found.id)
+        if known is not None and known.issuperset(directives):
             return
-        self._seen.add(found.id)
+        self._seen[found.id] = frozenset(directives).union(known or ())
         # In the order of STAGED.
         position = self.tally["references"]
         row = (found.id, found.url, found.host, self._source, kind, page_url, alt, crawl, seen, directives, URL_RULE)

@@ -107,6 +107,26 @@ def test_first_seen_wins_and_damage_costs_no_more_than_it_must(
     ]
 
 
+def test_what_one_page_forbids_is_forbidden(spark: SparkSession, warehouse: Path, tmp_path: Path) -> None:
+    cat, dog = "https://example.com/cat.jpg", "https://example.com/dog.jpg"
+    target = Warehouse(spark, str(warehouse))
+
+    def load(*pages: tuple[str, str]) -> int:
+        """One file with a page for each (picture, what the page says to robots); the number of new pictures."""
+        payloads = [page([img(url, alt=said or "first")], headers={"X-Robots-Tag": said}) for url, said in pages]
+        (tmp_path / "pages.wat").write_bytes(b"".join(map(record, payloads)))
+        return extract(target, [f"{tmp_path}/pages.wat"]).new
+
+    assert load((cat, ""), (cat, "noml"), (cat, "noai"), (cat, "noai"), (dog, "")) == 2
+    found = rows(target)
+    assert (found[cat]["directives"], found[dog]["directives"]) == (["noai", "noml"], [])
+    assert load((dog, "noindex"), (cat, "noai"), (dog, "noai")) == 0
+    assert rows(target) == {cat: found[cat], dog: Row(**found[dog].asDict() | {"directives": ["noai", "noindex"]})}
+    version = target.version("image_urls")
+    assert load((dog, "noai"), (cat, "")) == 0
+    assert target.version("image_urls") == version
+
+
 def test_nothing_to_read(spark: SparkSession, warehouse: Path, tmp_path: Path) -> None:
     target = Warehouse(spark, str(warehouse))
     with pytest.raises(CortexError, match="no such file"):
