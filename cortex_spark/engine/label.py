@@ -200,8 +200,7 @@ class LabelJob:
             version = warehouse.version("plans")
             others = [run for run in self._runs.open() if run.alive]
             states = url_states(warehouse, self._by, retry=retry, revisit=revisit, alone=not others)
-            self._canaries = self._canaries or self._answering_hosts()  # another job may have visited some meanwhile
-            hosts = latest_hosts(warehouse) if self._canaries else None
+            hosts = None if warehouse.is_empty("hosts") else latest_hosts(warehouse)
             claims = claimed(warehouse, others) if others else None
             rows = wanted(without_forgotten(states, warehouse), hosts, claims, limit).persist()
             try:
@@ -333,7 +332,7 @@ class LabelJob:
     def _attempt(self, run: Run, batch: int, tasks: int, progress: ProgressServer) -> None:
         rows = self._warehouse.read("plans").where((F.col("run") == run.run) & (F.col("batch") == batch))
         self._canaries = self._canaries or self._answering_hosts()  # those of the first batch, by now
-        if self._canaries:
+        if not self._warehouse.is_empty("hosts"):
             places = rows.select("run", "batch", "task", place().alias("host")).distinct()
             known = latest_hosts(self._warehouse).join(places, "host")
             known = known.select("run", "batch", "task", F.struct(*HOST.names).alias("host_state"))
@@ -357,9 +356,12 @@ class LabelJob:
         """Origins that answered lately; none in a warehouse that has seen no host yet."""
         if self._warehouse.is_empty("hosts"):
             return ()
-        answered = self._warehouse.read("hosts").where(F.col("answered_at").isNotNull() & (F.size("robots") > 0))
-        rows = answered.orderBy(F.desc("answered_at")).select(F.col("robots")[0]["origin"]).limit(_CANARIES).collect()
-        return tuple(dict.fromkeys(row[0] for row in rows))
+        visit = F.struct("answered_at", "not_before", F.get("robots", F.lit(0))["origin"].alias("origin"))
+        latest = self._warehouse.read("hosts").groupBy("host").agg(F.max_by(visit, "at").alias("latest"))
+        may_be_asked = F.col("not_before").isNull() | (F.col("not_before") <= F.current_timestamp())
+        answered = latest.select("latest.*").where(F.col("answered_at").isNotNull() & may_be_asked)
+        rows = answered.where(F.col("origin").isNotNull()).orderBy(F.desc("answered_at")).limit(_CANARIES).collect()
+        return tuple(row["origin"] for row in rows)
 
     def _checked(self, run: str, batch: int, urls: int) -> Counter[str]:
         """Outcomes of a batch; raises CortexError unless each URL has exactly one."""

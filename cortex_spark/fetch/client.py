@@ -316,7 +316,7 @@ class Fetcher:
                     self.answers += 1
                     self.alive.pop(gate, None)
                     self.alive[gate] = origin
-                    gate.answered()
+                    gate.answered(origin)
                     return await read(response)
         finally:
             turn.spent += time.monotonic() - began
@@ -439,7 +439,7 @@ class Fetcher:
             headers = {name: value for name, value in asked_before.items() if value}
         target = ada_url.URL(origin.name + "/robots.txt")
         location, robots, patience = await self._ask_robots(gate, origin, target.href, headers, turn)
-        if robots.status == 304 and known is not None:
+        if robots.status == 304 and known is not None and known.status is not None:
             return replace(known, fetched_at=robots.fetched_at), None
         for _ in range(MAX_REDIRECTS):
             if location is None:

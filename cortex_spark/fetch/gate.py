@@ -84,6 +84,7 @@ class Gate:
         self._slots = asyncio.Semaphore(settings.host_connections)
         self._turn = asyncio.Lock()
         self._asked_at = self._answered_at = 0.0  # time.time()
+        self._answering: Origin | None = None
         self._failed = False
         self._pause = 0.0  # seconds of patience that the host asked for in this batch
         self._resume = 0.0  # monotonic
@@ -169,9 +170,10 @@ class Gate:
         """How many URLs its delay lets begin in one batch; the others are LATE."""
         return max(math.floor(self._patience / self.delay + 1e-9) + 1 - self._read, 0) if self.delay > 0 else math.inf
 
-    def answered(self) -> None:
+    def answered(self, origin: Origin) -> None:
         """It answered something."""
         self.alive = True
+        self._answering = origin
         self._answered_at = time.time()
 
     def completed(self, origin: Origin) -> None:
@@ -230,6 +232,9 @@ class Gate:
         elif self._failed and not outage:
             failures += 1
             not_before = now + timedelta(seconds=min(outcomes.retry_delay(failures), LONGEST_WAIT))
+        robots = [each for each in self._robots.values() if each.status is None or is_fresh(each, now)]
+        if not robots and self._answering is not None:
+            robots = [Robots(self._answering.name, now)]  # nothing is known of it but that it answers
         return HostState(
             self.host,
             at=_time(self._asked_at) or before.at,
@@ -237,7 +242,7 @@ class Gate:
             not_before=not_before,
             delay=self._asked_delay,
             failures=failures,
-            robots=tuple(robots for robots in self._robots.values() if is_fresh(robots, now)),
+            robots=tuple(robots),
         )
 
 

@@ -27,7 +27,7 @@ class Robots:
 
     origin: str  # https://example.org, with the port where it is not the scheme's own
     fetched_at: datetime
-    status: int | None = None  # None: no answer
+    status: int | None = None  # None: no answer, or not asked for
     body: str | None = None
     etag: str | None = None
     last_modified: str | None = None

@@ -261,12 +261,13 @@ def test_our_outage_is_not_the_webs(
     assert tables.read("samples").count() == 120
 
 
-def test_times_of_hosts_are_kept_from_job_to_job(tables: Warehouse, pictures: Sequence[bytes]) -> None:
+@pytest.mark.parametrize("obey", [True, False])
+def test_times_of_hosts_are_kept_from_job_to_job(tables: Warehouse, pictures: Sequence[bytes], obey: bool) -> None:
     with Server() as web:
         busy = {("h.localhost", f"/{n}.jpg"): Answer(status=429, headers=(("Retry-After", "7200"),)) for n in range(4)}
         web.publish(busy)
         discover(tables.spark, tables, urls(web, busy))
-        mine = Settings(allow_private_hosts=("*.localhost",), host_connections=1)
+        mine = Settings(allow_private_hosts=("*.localhost",), host_connections=1, obey_robots=obey)
         report = job(tables, mine).run()
         assert report.outcomes == {"http_429": 1, "deferred": 3}
         asked = len(web.requests())
@@ -283,3 +284,14 @@ def test_times_of_hosts_are_kept_from_job_to_job(tables: Warehouse, pictures: Se
         tables.delta("hosts").update(set={"not_before": past})
         tables.delta("attempts").update(set={"retry_at": past})
         assert job(tables, mine).run().final == {"ok": 5}
+
+
+def test_dead_hosts_are_no_outage_where_one_answered_in_an_earlier_job(tables: Warehouse, shared: Path) -> None:
+    answers = photographs(shared, 1)
+    with Server(answers) as web:
+        mine = Settings(allow_private_hosts=("*.localhost",), obey_robots=False, outage_hosts=3)
+        discover(tables.spark, tables, urls(web, answers))
+        assert job(tables, mine).run().final == {"ok": 1}
+        discover(tables.spark, tables, [f"http://dead{number}.localhost:81/x.jpg" for number in range(8)])
+        assert job(tables, mine).run().outcomes == {"connection_error": 8}
+        assert 0 < len(web.requests(path="/robots.txt")) <= 2  # a task each

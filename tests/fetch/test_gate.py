@@ -224,6 +224,16 @@ def test_states_go_through_rows() -> None:
     assert (state.failures, state.robots) == (0, ())
 
 
+def test_where_a_host_answers_is_remembered_without_its_robots(web: RawWeb) -> None:
+    web.answers = {"/x.jpg": Reply()}
+    told = states(fetch(web.url(), obey_robots=False))
+    (robots,) = told["h.localhost"].robots
+    assert (robots.origin, robots.status) == (web.url(""), None)
+    web.log.clear()
+    assert states(fetch(web.url(), hosts=told))["h.localhost"].robots[0].status == 404
+    assert [asked.path for asked in web.log] == ["/robots.txt", "/x.jpg"]
+
+
 def test_the_last_of_a_host_tells_its_state(web: RawWeb) -> None:
     web.answers = {"/1.jpg": Reply(), "/2.jpg": Reply(), "/robots.txt": Reply(b"User-agent: *\nDisallow: /no")}
     requests = [web.url(path, f"{host}.localhost") for host in "abc" for path in ("/1.jpg", "/2.jpg", "/no.jpg")]
