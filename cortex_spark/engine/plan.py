@@ -89,7 +89,9 @@ def url_states(
 
 def place() -> Column:
     """The host that a row is fetched from; NULL for pictures of the store."""
-    return F.coalesce(F.lower(F.try_parse_url("location", F.lit("HOST"))), "host")
+    # A location is as browsers write it, with all that java.net.URI refuses: '|' in a query, '_' in a name.
+    host = F.regexp_extract("location", r"^https?://([^/]*?)(?::\d+)?/", 1)
+    return F.coalesce(F.nullif(host, F.lit("")), "host")
 
 
 def latest_hosts(warehouse: Warehouse) -> DataFrame:

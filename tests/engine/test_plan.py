@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+import ada_url
+import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from cortex_spark.engine.plan import LANES, Batching, in_batches
+from cortex_spark.engine.plan import LANES, Batching, in_batches, place
 from cortex_spark.schema import IMAGE_URLS, PLANS
 
 
@@ -67,6 +69,29 @@ def test_batches_tasks_and_caps(spark: SparkSession) -> None:
     first = loads[0]
     assert set(first) == {0, 1, 2}
     assert max(first.values()) <= min(first.values()) + 15
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "https://new.example/x.jpg",
+        "HTTPS://New.Example:8443/x.jpg",
+        "https://new.example/x.jpg?x=a|b&at=10:30/",
+        "http://my_pictures.new.example?x",
+        "http://my_pictures.new.example:81/x^y.jpg",
+        "http://bücher.example/ä.jpg",
+        "http://[2001:db8::1]:81/x.jpg",
+        "http://[2001:db8::1]/x.jpg",
+    ],
+)
+def test_what_has_moved_is_at_its_new_host(spark: SparkSession, location: str) -> None:
+    url = ada_url.URL(location)
+    moved = _wanted(spark, ["old.example"]).withColumn("location", F.lit(url.href))
+    assert [row[0] for row in moved.select(place()).collect()] == [url.hostname]
+
+
+def test_what_has_not_moved_is_at_its_own_host_or_nowhere(spark: SparkSession) -> None:
+    assert [row[0] for row in _wanted(spark, ["old.example", None]).select(place()).collect()] == ["old.example", None]
 
 
 def test_a_slow_host_gets_few_urls_into_a_batch(spark: SparkSession) -> None:
