@@ -172,10 +172,10 @@ class Pipeline:
 
     def _next_result(self) -> Row:
         while True:
+            self._check_for_hangs()  # however many results there are of the other decoders
             try:
                 result = self._results.get(timeout=_WATCHDOG_SECONDS)
             except queue.Empty:
-                self._check_for_hangs()
                 continue
             if isinstance(result, BaseException):
                 raise result

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
+import uuid
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from cortex_spark.config import Settings
 from cortex_spark.demo.server import Answer, Request, Server
 from cortex_spark.detect import Model, resolve_model
 from cortex_spark.engine.download import Row, fetch_same
+from cortex_spark.engine.journal import Journal
 from cortex_spark.engine.pipeline import EngineConfig, Pipeline, attempt_row
 from cortex_spark.engine.worker import ATTEMPTS_ARROW
 from cortex_spark.fetch import Fetched
@@ -22,6 +25,7 @@ from cortex_spark.measure import Picture, measure
 from cortex_spark.schema import PLANS
 from cortex_spark.sources import store
 from cortex_spark.sources.urls import image_id
+from tests.engine.planted import PlantedDecoder
 from tests.web import JPEG, photographs, urls
 
 SETTINGS = Settings(
@@ -222,3 +226,27 @@ def test_a_failing_stage_ends_the_task_with_its_error(web: Server, shared: Path,
     config = EngineConfig(SETTINGS, str(tmp_path), decode=broken)
     with pytest.raises(ZeroDivisionError, match="planted"):
         list(Pipeline(config, model, None).run(rows_of(urls(web, answers))))
+
+
+def _work(config: EngineConfig, rows: list[Row], key: str) -> None:
+    with Journal(key) as journal:
+        for _ in Pipeline(config, None, journal).run(rows):
+            pass
+
+
+def test_a_decoder_that_hangs_is_noticed_beside_one_that_works(web: Server, shared: Path, tmp_path: Path) -> None:
+    answers = photographs(shared, 40)
+    web.publish(answers)
+    first = hashlib.sha256(next(iter(answers.values())).body).hexdigest()
+    settings = SETTINGS.model_copy(update={"decode_timeout": 1.0})
+    config = EngineConfig(settings, str(tmp_path), decode=PlantedDecoder({first: "hang"}, slow=0.2))
+    key = f"test-{uuid.uuid4().hex}"
+    # The whole process ends itself, so it is not this one.
+    worker = multiprocessing.get_context("spawn").Process(target=_work, args=(config, rows_of(urls(web, answers)), key))
+    worker.start()
+    worker.join(60)
+    with Journal(key) as journal:
+        journal.remove()
+        assert worker.exitcode == 70
+        assert image_id(urls(web, answers)[0]) in journal.suspects
+        assert 0 < len(journal.finished) < 30
