@@ -112,7 +112,7 @@ def export(
     counted = matching.groupBy(beginning().alias("beginning")).agg(
         F.count_if(~hidden).alias("kept"), F.count_if(hidden).alias("hidden")
     )
-    with reading(version):
+    with reading(warehouse, version):
         by_beginning = counted.collect()
     counts = {row["beginning"]: row["kept"] for row in by_beginning if row["kept"]}
     left_out = Counter(private=sum(row["hidden"] for row in by_beginning))
@@ -121,7 +121,7 @@ def export(
         fetching = Fetching(Settings(), warehouse.root) if with_bytes else None
         plan = write_shards(matching.filter(~hidden), counts, chosen, folder, shard_rows=shard_rows, fetching=fetching)
         expected = -(-sum(counts.values()) // shard_rows)
-        with reading(version), watching(folder, expected, progress):
+        with reading(warehouse, version), watching(folder, expected, progress):
             shards = sorted(plan.collect(), key=lambda shard: shard["shard"])
         left_out = reduce(lambda total, shard: total + Counter(shard["left_out"]), shards, left_out)
         _check(shards, expected, sum(counts.values()))

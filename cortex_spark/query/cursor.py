@@ -10,18 +10,19 @@ import hashlib
 import os
 import secrets
 import tempfile
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-from itsdangerous import BadSignature, SignatureExpired, URLSafeTimedSerializer
+from itsdangerous import BadSignature, URLSafeSerializer
 
 from cortex_spark.errors import CortexError
 from cortex_spark.query.order import Order
 from cortex_spark.query.tree import Tree
 from cortex_spark.sources.store import is_local, local_path
 
-#: Seconds for which a cursor is good; what vacuum keeps is older.
+#: Seconds after a walk's first page for which its cursors are good; vacuum keeps what is younger.
 LIFETIME: Final = 24 * 3600
 #: The file of the warehouse with the key.
 KEY_FILE: Final = "_cursor.key"
@@ -30,12 +31,16 @@ _SALT: Final = "cortex.query.cursor"
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Behind the document with the sort keys ``last``, which is number ``shown`` (from 1) of the answer."""
+    """Behind the document with the sort keys ``last``, which is number ``shown`` (from 1) of the answer.
+
+    ``begun`` is when the walk's first page was answered, in seconds since 1970.
+    """
 
     version: int
     question: str
     last: tuple[Any, ...]
     shown: int
+    begun: int
 
 
 def question_digest(tree: Tree, order: Order) -> str:
@@ -52,13 +57,13 @@ class Signer:
 
     def __init__(self, root: str, configured: str | None = None) -> None:
         key = configured or _stored_key(root)
-        self._serializer = URLSafeTimedSerializer(key, salt=_SALT) if key else None
+        self._serializer = URLSafeSerializer(key, salt=_SALT) if key else None
 
     def sign(self, cursor: Cursor) -> str | None:
         """The cursor as text; None where there is no key."""
         if self._serializer is None:
             return None
-        return str(self._serializer.dumps([cursor.version, cursor.question, list(cursor.last), cursor.shown]))
+        return str(self._serializer.dumps([getattr(cursor, part.name) for part in fields(Cursor)]))
 
     def read(self, text: str, question: str) -> Cursor:
         """The cursor that ``text`` is.
@@ -71,16 +76,16 @@ class Signer:
                 "this warehouse has no key for cursors: set CORTEX_CURSOR_KEY, or give a page and a version"
             )
         try:
-            version, of, last, shown = self._serializer.loads(text, max_age=LIFETIME)
-        except SignatureExpired:
-            raise CortexError(
-                f"the cursor has expired, one is good for {LIFETIME // 3600} hours: begin again with the first page"
-            ) from None
+            version, of, last, shown, begun = self._serializer.loads(text)
         except BadSignature:
             raise CortexError("this is no cursor of this warehouse: take the one that came with a page") from None
+        if time.time() > begun + LIFETIME:
+            raise CortexError(
+                f"the cursor has expired, a walk may take {LIFETIME // 3600} hours: begin again with the first page"
+            )
         if of != question:
             raise CortexError("the cursor is of another query: filter and sort have to stay as they were")
-        return Cursor(version, of, tuple(last), shown)
+        return Cursor(version, of, tuple(last), shown, begun)
 
 
 def _stored_key(root: str) -> str | None:

@@ -41,7 +41,9 @@ from cortex_spark.query.tree import (
 )
 from cortex_spark.schema import SAMPLES
 
+#: The place of an element, and what looks like one: MongoDB takes ``00`` for a name.
 _NUMBER: Final = re.compile(r"0|[1-9]\d{0,8}", re.ASCII)
+_DIGITS: Final = re.compile(r"\d+", re.ASCII)
 
 
 def normalise(tree: Tree, schema: StructType = SAMPLES) -> tuple[Tree, tuple[str, ...]]:
@@ -93,9 +95,10 @@ class _Normaliser:
         if name in scope.kind.names:
             operand = Operand((*scope.path, name), scope.kind[name].dataType)
             return self.value(operand, rest, on, of_missing(on.leaf))
-        if name.isdigit():
-            return missing
-        raise _no_field(name, scope.kind, on.place)
+        if not _DIGITS.fullmatch(name):
+            raise _no_field(name, scope.kind, on.place)
+        self.nothing(name, on)
+        return missing
 
     def value(self, operand: Operand, path: Path, on: On, of_nothing: bool) -> Tree:
         """What ``path`` leads to from ``operand``; ``of_nothing``: what the leaf says where that is NULL."""
@@ -110,8 +113,9 @@ class _Normaliser:
         if isinstance(kind, ArrayType):
             found = self.elements(operand, path, on)
             return Or((found, IsNull(operand))) if missing else found
-        if not path[0].isdigit():
+        if not _DIGITS.fullmatch(path[0]):
             raise QueryError(on.place, f"{'.'.join(operand.path)} is no object, which has no field {path[0]!r}")
+        self.nothing(path[0], on)
         return Constant(negated=not missing)
 
     def elements(self, operand: Operand, path: Path, on: On) -> Tree:
@@ -120,7 +124,10 @@ class _Normaliser:
         there = IsNull(element, negated=True)
         found: list[Tree] = []
         if isinstance(element.kind, StructType):
-            found.append(Some(operand, And((there, self.field(element, path, on)))))
+            # No field of ours is called like a number.
+            is_missing = Constant(negated=not of_missing(on.leaf))
+            named = is_missing if _DIGITS.fullmatch(path[0]) else self.field(element, path, on)
+            found.append(Some(operand, And((there, named))))
         if _NUMBER.fullmatch(path[0]):
             index, rest = int(path[0]), path[1:]
             if not rest:
@@ -170,12 +177,16 @@ class _Normaliser:
             kind = kind.elementType
         if isinstance(kind, StructType) and name in kind.names:
             self.warn(on.place, f"{name!r} is no field of an array inside an array: put $elemMatch around it for each")
-        elif name.isdigit():
-            self.warn(on.place, f"there is nothing that {name!r} leads to")
+        elif _DIGITS.fullmatch(name):
+            self.nothing(name, on)
         elif isinstance(kind, StructType):
             raise _no_field(name, kind, on.place)
         else:
             raise QueryError(on.place, f"the elements are no objects, which have no field {name!r}")
+
+    def nothing(self, number: str, on: On) -> None:
+        """Warns of a number that is no place of an array's element."""
+        self.warn(on.place, f"there is nothing that {number!r} leads to")
 
     def warn(self, place: str, problem: str) -> None:
         self.warnings.append(f"{place}: {problem}")

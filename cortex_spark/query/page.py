@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import numpy as np
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType, NumericType, TimestampType
 
@@ -19,12 +19,12 @@ from cortex_spark.config import Settings
 from cortex_spark.errors import CortexError
 from cortex_spark.query.cursor import Signer
 from cortex_spark.query.groups import MISSING, NAN, NO_TIME, NUMBER, Groups, RememberedGroups, sign
-from cortex_spark.query.mongo import Query
-from cortex_spark.query.order import LANDED, same, to_columns, to_key
+from cortex_spark.query.mongo import Query, compile_query
+from cortex_spark.query.order import LANDED, between, to_columns, to_key
 from cortex_spark.query.request import PAGE_SIZE, Page, Request, ask
-from cortex_spark.query.samples import TAKEN_DOWN, Samples
+from cortex_spark.query.samples import TAKEN_DOWN, VACUUMED, Samples
 from cortex_spark.query.spark import to_column
-from cortex_spark.query.tree import And, Operand, Or, Test
+from cortex_spark.query.tree import And, Operand
 from cortex_spark.schema import SAMPLES
 from cortex_spark.sources.store import is_local, local_path
 from cortex_spark.table.derived import is_complete
@@ -38,6 +38,7 @@ __all__ = [
     "Page",
     "check_question",
     "default_engine",
+    "matching",
     "page",
     "pinned",
     "predicate",
@@ -126,14 +127,14 @@ def _by_spark(warehouse: Warehouse, query: str | Mapping[str, Any], page: int | 
     key = (warehouse.table_id("samples"), version, repr((request.query.tree, request.order[0])), hidden)
     condition = predicate(warehouse, request.query, version)
     matching = samples.filter(condition)
-    with reading(version):
+    with reading(warehouse, version):
         groups = _REMEMBERED.get(key, lambda: _groups(matching, operand, descending))
         request.check(groups.length)
         # The data files have what is hidden, too.
         places = _first_places(request, groups) if memory.is_settled else []
         if groups.length and not places:
             places = _places(matching, request, groups)
-        rows = _rows(samples.sparkSession, condition, places, request)
+        rows = _rows(warehouse, samples, condition, places, request)
     last = [rows[-1][f"__key_{number}"] for number in range(len(request.order))] if rows else []
     return request.answer(groups.length, version, rows, last, signer)
 
@@ -192,25 +193,44 @@ def _places(matching: DataFrame, request: Request, groups: Groups) -> Sequence[M
 
 
 def _rows(
-    spark: SparkSession, condition: Column, places: Sequence[Mapping[str, Any]], request: Request
+    warehouse: Warehouse,
+    samples: DataFrame,
+    condition: Column,
+    places: Sequence[Mapping[str, Any]],
+    request: Request,
 ) -> list[dict[str, Any]]:
     """The rows of the page in order, with their sort keys, out of the data files that they are in."""
     if not places:
         return []
-    paths = sorted({unquote(place["__file"]) for place in places})
-    # Rows of a file lie by time of landing: Parquet skips what has none of these times, and what matches nowhere.
-    near = Or(tuple(same(LANDED, landed) for landed in {place["__landed"] for place in places}))
-    if "_id" in places[0]:
-        wanted = F.col("_id").isin([place["_id"] for place in places])
-    else:
-        operand = request.order[0][0]
-        keys = [place["__key_0"] for place in places]
-        wanted = to_column(And((Test(operand, "gte", min(keys)), Test(operand, "lte", max(keys)))))
+    if not warehouse.beside_files("samples"):
+        paths = sorted({unquote(place["__file"]) for place in places})
+        samples = plain_files(warehouse.spark, SAMPLES).parquet(*paths)
+    # Parquet skips the row groups that have no such value (in files of `cortex optimize`, by their Bloom filters), that
+    # landed at other times, and in which nothing matches.
+    operand = request.order[0][0]
+    column, key = ("_id", "_id") if "_id" in places[0] else (".".join(operand.path), "__key_0")
+    wanted = F.col(column).isin([place[key] for place in places])
+    times = {place["__landed"] for place in places}
+    near = between(LANDED, None if None in times else min(times), max(times - {None}, default=None))
     keys = [to_key(operand).alias(f"__key_{number}") for number, (operand, _) in enumerate(request.order)]
-    found = plain_files(spark, SAMPLES).parquet(*paths).where(wanted & to_column(near) & condition)
+    found = samples.where(wanted & to_column(near) & condition)
     ordered = found.orderBy(*to_columns(request.order)).limit(PAGE_SIZE)
     rows: list[dict[str, Any]] = ordered.select(*request.fields.columns, *keys).toArrow().to_pylist()
     return rows
+
+
+def matching(warehouse: Warehouse, query: str | Mapping[str, Any], version: int | None = None) -> DataFrame:
+    """The rows of ``samples`` that match: ``spark.sql("SELECT ... FROM {s}", s=matching(warehouse, {...}))``.
+
+    At one version, by default the newest, without what was taken down; on derived columns where they are complete.
+
+    Raises:
+        QueryError: the query is wrong or not supported.
+        CortexError: there is no such table, or no longer such a version.
+    """
+    compiled = compile_query(query)
+    samples, version = pinned(warehouse, version)
+    return samples.filter(predicate(warehouse, compiled, version))
 
 
 def predicate(warehouse: Warehouse, query: Query, version: int) -> Column:
@@ -253,15 +273,15 @@ def _pinned(warehouse: Warehouse, version: int | None) -> tuple[DataFrame, int, 
 
 
 @contextmanager
-def reading(version: int) -> Iterator[None]:
-    """Tells what it means that files of ``version`` go while they are read.
+def reading(warehouse: Warehouse, version: int) -> Iterator[None]:
+    """Tells what it means that files of ``version`` are gone when they are read.
 
     Raises:
-        CortexError: a take-down has removed them.
+        CortexError: a take-down has removed them, or vacuum.
     """
     try:
         yield
     except (PySparkException, Py4JJavaError) as error:
         if not is_gone(error):
             raise
-        raise CortexError(TAKEN_DOWN.format(version=version)) from error
+        raise CortexError((TAKEN_DOWN if recall(warehouse) else VACUUMED).format(version=version)) from error

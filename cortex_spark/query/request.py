@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -72,7 +73,8 @@ class Request:
         shown = self.offset + len(data)
         cursor = None
         if data and shown < length:
-            cursor = signer.sign(Cursor(version, self.question, tuple(last), shown))
+            begun = self.after.begun if self.after else int(time.time())
+            cursor = signer.sign(Cursor(version, self.question, tuple(last), shown, begun))
         number = -(-shown // PAGE_SIZE) if self.after else self.number
         return Page(number, length, version, data, self.query.warnings, cursor)
 

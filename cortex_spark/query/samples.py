@@ -164,11 +164,8 @@ class Samples:
         return View(snapshot, None if memory.is_settled else memory)
 
     def _gone(self, version: int) -> CortexError:
-        if self._forgotten.recall(self._database.cursor()):
-            return CortexError(TAKEN_DOWN.format(version=version))
-        return CortexError(
-            f"version {version} of samples cannot be read any more, its files are vacuumed: begin with the newest"
-        )
+        taken_down = self._forgotten.recall(self._database.cursor())
+        return CortexError((TAKEN_DOWN if taken_down else VACUUMED).format(version=version))
 
     def _page(self, request: Request, view: View, signer: Signer) -> Page:
         tree = request.query.derived if view.is_complete else request.query.tree
@@ -363,6 +360,7 @@ class Samples:
 TAKEN_DOWN: Final = (
     "version {version} of samples cannot be read any more: pictures in it were taken down; begin again with the newest"
 )
+VACUUMED: Final = "version {version} of samples cannot be read any more, its files are vacuumed: begin with the newest"
 
 
 def wanted_ids(tree: Tree) -> tuple[str, ...] | None:

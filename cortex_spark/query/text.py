@@ -15,6 +15,8 @@ from cortex_spark.query.errors import QueryError, inside
 
 #: Characters of a query's text; ``$in`` with 10,000 ids has 360,000.
 MAX_LENGTH: Final = 1_000_000
+#: Characters of one name; what it should have been is looked for among ours.
+MAX_NAME: Final = 1_000
 #: Objects and arrays inside each other. Python and Catalyst recurse; no sensible query comes near.
 MAX_DEPTH: Final = 50
 #: Objects, arrays and values together: a plan of more takes Spark's optimizer minutes.
@@ -87,8 +89,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) == len(pairs):
         return made
     repeating = _Repeating(made)
-    names = [name for name, _ in pairs]
-    repeating.key = next(name for name in names if names.count(name) > 1)
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            repeating.key = name
+            break
+        seen.add(name)
     return repeating
 
 
@@ -123,6 +129,8 @@ class _Check:
     def name(self, name: object, place: str) -> str:
         if not isinstance(name, str):
             raise QueryError(place, f"a name is a string, not {describe(name)}")
+        if len(name) > MAX_NAME:
+            raise QueryError(place, f"has a name of {len(name):,} characters, at most {MAX_NAME:,} are taken")
         return _unicode(name, place)
 
     def scalar(self, value: Any, place: str) -> Any:

@@ -21,10 +21,9 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from cortex_spark.errors import CortexError
 from cortex_spark.sources.store import local_path
+from cortex_spark.table.features import beside_files
 from cortex_spark.table.forgotten import Memory, memory_of
 
-#: Features of Delta under which a table's rows are still exactly those of its files.
-_HARMLESS: Final = {"v2Checkpoint", "vacuumProtocolCheck"}
 #: Versions of a table whose files are remembered.
 _KEPT: Final = 32
 
@@ -130,11 +129,9 @@ class Table:
 
     def _read(self, log: DeltaTable) -> Snapshot:
         properties = dict(log.metadata().configuration)
-        features = set(log.protocol().reader_features or ()) - _HARMLESS
-        if features or properties.get("delta.columnMapping.mode", "none") != "none":
-            what = ", ".join(sorted(features)) or "column mapping"
+        if what := beside_files(log.protocol().reader_features or (), properties):
             raise CortexError(
-                f"{self._folder} uses {what}: its files alone do not tell its rows (--engine spark reads it)"
+                f"{self._folder} uses {', '.join(what)}: its files alone do not tell its rows (--engine spark reads it)"
             )
         actions = pa.table(log.get_add_actions(flatten=True)).select(["path", "size_bytes", "num_records"])
         files = [

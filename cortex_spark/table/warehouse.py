@@ -23,6 +23,7 @@ from pyspark.sql.types import StructType
 from cortex_spark.errors import CortexError
 from cortex_spark.schema import TABLES
 from cortex_spark.table.derived import complete
+from cortex_spark.table.features import beside_files
 
 _T = TypeVar("_T")
 
@@ -54,8 +55,8 @@ _CONFLICTS: Final = (
 #: makes it, and to who finds it.
 _HALF_MADE: Final = ("DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION", "DELTA_TABLE_NOT_FOUND")
 
-#: What Spark says of a file that is gone; an error of Java's says it somewhere in its causes.
-_GONE: Final = "FAILED_READ_FILE.FILE_NOT_EXIST"
+#: What Spark says of a file that is gone, while it reads or before; an error of Java's says it somewhere in its causes.
+_GONE: Final = ("FAILED_READ_FILE.FILE_NOT_EXIST", "PATH_NOT_FOUND")
 #: Tries to read a table whose files a take-down removes meanwhile; the next try reads the next version.
 _MAX_READS: Final = 3
 
@@ -64,8 +65,8 @@ _MAX_TRIES: Final = 20
 
 
 def is_gone(error: PySparkException | Py4JJavaError) -> bool:
-    """Whether ``error`` is that a file of a table's version does not exist any more: a take-down removes them."""
-    return _GONE in str(error)
+    """Whether ``error`` is that a file of a table's version does not exist any more: taken down, or vacuumed."""
+    return any(said in str(error) for said in _GONE)
 
 
 def plain_files(spark: SparkSession, schema: StructType) -> DataFrameReader:
@@ -126,6 +127,12 @@ class Warehouse:
             entry = found.next()
             properties[str(entry._1())] = str(entry._2())
         return properties
+
+    def beside_files(self, table: str) -> list[str]:
+        """What of Delta tells the rows of ``table`` beside its files; of our own tables nothing does."""
+        features = self._snapshot(table).protocol().readerFeatures()
+        names = str(features.get().mkString(",")).split(",") if features.isDefined() else []
+        return beside_files(names, self.properties(table))
 
     def set_properties(self, table: str, properties: Mapping[str, str]) -> None:
         """Set some properties of ``table``; what is in them is ours, not a user's."""

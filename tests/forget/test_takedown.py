@@ -165,7 +165,7 @@ def test_down_to_the_bytes(tables: Warehouse, web: Server, shared: Path, tmp_pat
         assert ids(tables, table) == kept_ids, table
     with pytest.raises(CortexError, match="taken down"):
         page(tables, {}, version=before)
-    with pytest.raises(CortexError, match="taken down"), reading(before):
+    with pytest.raises(CortexError, match="taken down"), reading(tables, before):
         tables.read("samples", before).collect()  # as where it happens in the middle
     with pytest.raises(CortexError, match="taken down"):
         export(tables, {}, str(tmp_path / "old"), version=before)

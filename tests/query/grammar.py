@@ -393,3 +393,45 @@ def _beside(query: Query) -> st.SearchStrategy[Query]:
         some.map(lambda other: {"$or": [query, other]}),
         some.map(lambda other: {"$nor": [{"$nor": [query]}, other]}),
     )
+
+
+_HOLE: Final = object()
+
+
+def cells_in(text: str) -> set[Cell]:
+    """The cells of a query's first condition, as it is written: not by what it was drawn for."""
+    query, negated = json.loads(text), False
+    match query:
+        case {"$and": [inner, other]} | {"$or": [inner, other]} | {"$nor": [{"$nor": [inner]}, other]} if (
+            other in _SOME
+        ):
+            query = inner
+    match query:
+        case {"$nor": [inner]}:
+            query, negated = inner, True
+    found = set()
+    for place in PLACES:
+        argument = _in_hole(place.wrap(_HOLE), query)
+        match argument:
+            case {"$not": inner}:
+                argument, inverse = inner, True
+            case _:
+                inverse = False
+        if not isinstance(argument, dict) or not argument:
+            continue
+        operator, value = next(iter(argument.items()))
+        literal = "-"
+        if operator in VALUED:
+            literal = _type(value if operator in COMPARISONS else value[0])
+        found.add(Cell(operator, place.shape, literal, negated != inverse))
+    return found
+
+
+def _in_hole(pattern: Any, query: Any) -> Any:
+    """What stands in ``query`` where ``pattern`` has its hole; None where they differ otherwise."""
+    if pattern is _HOLE:
+        return query
+    if isinstance(query, dict) and query.keys() == pattern.keys():
+        ((name, inner),) = pattern.items()
+        return _in_hole(inner, query[name])
+    return None

@@ -1,6 +1,7 @@
 """Cursors: whose they are, how long they are good, and what is said of those that are not."""
 
 import stat
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def question(query: str) -> str:
 @pytest.mark.parametrize("last", LAST)
 def test_what_is_signed_is_read(tmp_path: Path, last: tuple[Any, ...]) -> None:
     """By another process as well: the key is the warehouse's, and nobody else's to read."""
-    made = Cursor(7, question("{}"), last, 50)
+    made = Cursor(7, question("{}"), last, 50, int(time.time()))
     text = Signer(str(tmp_path)).sign(made)
     assert text is not None
     assert Signer(str(tmp_path)).read(text, made.question) == made
@@ -34,7 +35,7 @@ def test_what_is_signed_is_read(tmp_path: Path, last: tuple[Any, ...]) -> None:
 
 def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     signer = Signer(str(tmp_path))
-    text = signer.sign(Cursor(7, question("{}"), (1, "a"), 25))
+    text = signer.sign(Cursor(7, question("{}"), (1, "a"), 25, int(time.time())))
     assert text is not None
     other = Signer(str(tmp_path), "another key")
     forged = text[:5] + ("A" if text[5] != "A" else "B") + text[6:]
@@ -53,9 +54,21 @@ def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         signer.read(text, question("{}"))
 
 
+def test_a_walk_ends_a_day_after_it_began(stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a day after its last page: vacuum may take the files of its version by then."""
+    root = stored.warehouse.root
+    now = time.time()
+    second = page(root, "{}", cursor=page(root, "{}").cursor)
+    monkeypatch.setattr(time, "time", lambda: now + 20 * 3600)
+    third = page(root, "{}", cursor=second.cursor)
+    monkeypatch.setattr(time, "time", lambda: now + 25 * 3600)
+    with pytest.raises(CortexError, match="has expired"):
+        page(root, "{}", cursor=third.cursor)
+
+
 def test_where_there_is_no_key_there_are_no_cursors() -> None:
-    assert Signer("s3://bucket/warehouse").sign(Cursor(0, "", (), 0)) is None
-    assert Signer("s3://bucket/warehouse", "a key").sign(Cursor(0, "", (), 0)) is not None
+    assert Signer("s3://bucket/warehouse").sign(Cursor(0, "", (), 0, 0)) is None
+    assert Signer("s3://bucket/warehouse", "a key").sign(Cursor(0, "", (), 0, 0)) is not None
 
 
 @pytest.mark.parametrize("engine", ["duckdb", "spark"])

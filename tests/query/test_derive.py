@@ -13,6 +13,7 @@ from pyspark.sql.types import ArrayType, StringType
 
 from cortex_spark.query.derive import derive
 from cortex_spark.query.mongo import compile_query
+from cortex_spark.query.page import matching
 from cortex_spark.query.spark import to_column
 from cortex_spark.query.tree import And, At, Constant, HasSize, IsNan, IsNull, OneOf, Operand, Or, Some, Test, Tree
 from cortex_spark.schema import BOX, OF_CLASS, SAMPLES
@@ -210,9 +211,10 @@ def test_the_headline_query_reads_no_boxes(spark: SparkSession, rows: DataFrame,
     tables = Warehouse(spark, str(warehouse))
     tables.append_once(rows.select(*SAMPLES.names), "samples", app_id="test", version=0)
     query = boxes({"classname": "cat"}) | {"width": {"$gt": 100}}
-    matching = tables.read("samples").filter(to_column(derive(nested(query))))
-    plan = matching.select("_id")._jdf.queryExecution().executedPlan().toString()
+    found = spark.sql("SELECT _id FROM {found}", found=matching(tables, query))
+    plan = found._jdf.queryExecution().executedPlan().toString()
     assert "ReadSchema: struct<_id:string,width:int,objects:struct<cat:struct<count:int>>,rarest_class:int>" in plan
     assert "PushedFilters" in plan
     assert "object_analysis" not in plan
-    assert matching.count() == tables.read("samples").filter(to_column(nested(query))).count() > 0
+    assert "Python" not in plan
+    assert found.count() == tables.read("samples").filter(to_column(nested(query))).count() > 0

@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 
 from cortex_spark.query.errors import QueryError
 from cortex_spark.query.mongo import mongo
+from cortex_spark.table import Warehouse
 
 from .conftest import ROWS, Stored
 from .judge import judge
@@ -36,12 +37,14 @@ def test_sql_and_python(stored: Stored) -> None:
     stored.samples.filter(~F.coalesce(entries, F.lit(False))).write.format("delta").save(f"{whole}/samples")
     texts = [sql.replace("`/data/warehouse/", f"`{whole}/") for sql in blocks("sql")]
     exists, flattened, classes = [spark.sql(text).collect() for text in texts]
-    scope: dict[str, Any] = {"samples": spark.read.format("delta").load(f"{whole}/samples")}
+    samples = spark.read.format("delta").load(f"{whole}/samples")
+    scope: dict[str, Any] = {"spark": spark, "samples": samples, "warehouse": Warehouse(spark, whole)}
     for code in blocks("python"):
         exec(code, scope)
     found = {row["_id"] for row in scope["found"].collect()}
     assert 0 < len(found) < ROWS
     assert {row["_id"] for row in exists} == {row["_id"] for row in flattened} == found
+    assert sum(row["cats"] for row in scope["pages"].collect()) == len(found)
     assert {row["classname"] for row in classes} >= {"cat", "dog", "person"}
 
 

@@ -11,6 +11,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from cortex_spark.errors import CortexError
+from cortex_spark.export.parquet import export
 from cortex_spark.forget.requests import entries
 from cortex_spark.forget.takedown import forget
 from cortex_spark.query import samples
@@ -219,6 +220,29 @@ def test_taken_down_under_an_open_cursor(spark: SparkSession, tmp_path: Path, ki
             page(tables, "{}", cursor=first.cursor, engine=as_engine(engine))
 
 
+@pytest.mark.parametrize("engine", ["duckdb", "spark"])
+def test_a_vacuumed_version(spark: SparkSession, tmp_path: Path, engine: str) -> None:
+    """Also where it is remembered what lies where; rows that are left are shown."""
+    tables = Warehouse(spark, str(tmp_path))
+    tables.append_once(to_frame(spark, make_rows()[:60]), "samples", app_id="test", version=0)
+    asked: list[dict[str, Any]] = [{}, {"sort": {"label_quality_estimation": -1}}]
+    first = [page(tables, "{}", engine=as_engine(engine), **words) for words in asked]
+    tables.sql("UPDATE {samples} SET width = 7")
+    spark.conf.set("spark.databricks.delta.retentionDurationCheck.enabled", "false")
+    try:
+        tables.delta("samples").vacuum(0)
+    finally:
+        spark.conf.unset("spark.databricks.delta.retentionDurationCheck.enabled")
+    for old, words in zip(first, asked, strict=True):
+        assert old.cursor is not None
+        for again in ({"version": old.version}, {"cursor": old.cursor}):
+            with pytest.raises(CortexError, match=f"version {old.version} .* its files are vacuumed"):
+                page(tables, "{}", engine=as_engine(engine), **words, **again)
+    with pytest.raises(CortexError, match="its files are vacuumed"):
+        export(tables, "{}", str(tmp_path / "out"), version=first[0].version)
+    assert {row["width"] for row in page(tables, "{}", engine=as_engine(engine)).data} == {7}
+
+
 def test_deletion_vectors_are_refused(spark: SparkSession, tmp_path: Path) -> None:
     """Rows that a file alone does not say are deleted would come back."""
     path = tmp_path / "samples"
@@ -227,4 +251,10 @@ def test_deletion_vectors_are_refused(spark: SparkSession, tmp_path: Path) -> No
     spark.sql(f"DELETE FROM delta.`{path}` WHERE width = 100")
     with pytest.raises(CortexError, match=r"deletionVectors.*--engine spark"):
         page(str(tmp_path), "{}")
-    assert page(Warehouse(spark, str(tmp_path)), "{}", engine="spark").length < 40
+    spark.sql(f"UPDATE delta.`{path}` SET width = 7 WHERE height = 99")
+    expected = {row["_id"] for row in spark.read.format("delta").load(str(path)).collect()}
+    assert 25 <= len(expected) < 40
+    tables = Warehouse(spark, str(tmp_path))
+    first = page(tables, "{}", engine="spark", fields=["_id"])
+    second = page(tables, "{}", 2, engine="spark", fields=["_id"])
+    assert sorted(row["_id"] for row in first.data + second.data) == sorted(expected)

@@ -37,6 +37,8 @@ def nested(depth: int) -> str:
         (" " * MAX_LENGTH + "{}", "", "at most 1,000,000"),
         (nested(MAX_DEPTH), "$and[0]" + ".$and[0]" * (MAX_DEPTH // 2 - 1), "too deep"),
         ("[" * 100_000, "", "too deep"),
+        ("{" + ", ".join(f'"{n}": 1' for n in [*range(70_000), 0]) + "}", "0", "stands twice"),
+        (json.dumps({"w" * 900_000: 1}), "", "a name of 900,000 characters, at most 1,000"),
         (json.dumps({"width": {"$in": list(range(MAX_NODES))}}), "", "more than 20,000 values"),
         # names
         ('{"widht": 1}', "widht", "the nearest is 'width'"),
@@ -47,6 +49,7 @@ def nested(depth: int) -> str:
         ('{"annotators.0.name.x": 1}', "annotators.0.name.x", "name is no object"),
         ('{"width.": 1}', "width.", "width is no object, which has no field ''"),
         ('{"": 1}', "", "there is no field ''"),
+        ('{"width.²": 1}', "width.²", "width is no object, which has no field '²'"),
         ('{"objects.cow.cuont": 1}', "objects.cow.cuont", "the nearest is 'count'"),
         ('{"objects.tedy bear.count": 1}', "objects.tedy bear.count", "the nearest is 'teddy_bear'"),
         ('{"histogram.red": 1}', "histogram.red", "the elements are no objects"),
@@ -190,6 +193,10 @@ def test_a_mapping_that_holds_itself() -> None:
         ('{"object_analysis.classname": "cat"}', "object_analysis.classname: 'classname' is no field of an array"),
         ('{"object_analysis": {"$elemMatch": {"classname": 1}}}', "object_analysis.$elemMatch.classname: 'classname'"),
         ('{"histogram.0.0.0": 1}', "histogram.0.0.0: there is nothing that '0' leads to"),
+        ('{"5": 1}', "5: there is nothing that '5' leads to"),
+        ('{"width.0": 1}', "width.0: there is nothing that '0' leads to"),
+        ('{"objects.7": 1}', "objects.7: there is nothing that '7' leads to"),
+        ('{"annotators.0.0": 1}', "annotators.0.0: there is nothing that '0' leads to"),
     ],
 )  # fmt: skip
 def test_unlike_types_are_no_error_but_a_warning(query: str, warning: str) -> None:
