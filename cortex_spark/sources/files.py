@@ -1,7 +1,8 @@
 """Files wherever they are: local paths, ``s3://``, ``gs://``, ``hdfs://`` (whatever ``pyarrow.fs`` opens), ``http(s)://``.
 
 S3's access keys, region and endpoint come from the environment (``AWS_ACCESS_KEY_ID``, ``AWS_REGION``,
-``AWS_ENDPOINT_URL``, ...), on a cluster from that of the executors.
+``AWS_ENDPOINT_URL``, ...), on a cluster from that of the executors. ``http(s)://`` is what the caller named, so private
+addresses are as good as any; proxies of the environment are not obeyed.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ _TIMEOUT: Final = 60.0  # seconds without a byte
 #: Statuses of a server that has too much to do (Common Crawl's says 503), and seconds to wait before asking again.
 _BUSY: Final = frozenset({429, 500, 502, 503, 504})
 _PAUSES: Final = (1.0, 5.0, 20.0)
+_OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _CRAWL: Final = re.compile(r"CC-MAIN-\d{4}(?:-\d{4})?(?:-\d{2,3})?")
 
 
@@ -131,7 +133,7 @@ def _open_url(url: str) -> Any:
     request = urllib.request.Request(url, headers={"User-Agent": Settings().user_agent})
     for pause in (*_PAUSES, None):
         try:
-            return urllib.request.urlopen(request, timeout=_TIMEOUT)
+            return _OPENER.open(request, timeout=_TIMEOUT)
         except urllib.error.HTTPError as error:
             if pause is None or error.code not in _BUSY:
                 raise

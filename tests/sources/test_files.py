@@ -94,6 +94,13 @@ def test_http(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
         content(server.url + "a.wat")
 
 
+def test_proxies_of_the_environment_are_not_obeyed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.bodies["/a.wat"] = b"aaaaa"
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert content(server.url + "a.wat") == b"aaaaa"
+
+
 def test_an_http_answer_that_ends_early_is_an_error(server: Server) -> None:
     server.bodies["/a.wat"] = b"aaaaa"
     server.announced["/a.wat"] = 9
