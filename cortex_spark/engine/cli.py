@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from cortex_spark.console import err, out
+
+if TYPE_CHECKING:
+    from cortex_spark.engine.label import LabelReport
+    from cortex_spark.table import Warehouse
 
 
 def label(
@@ -69,7 +74,8 @@ def label(
 ) -> None:
     """Download, measure and label everything in image_urls that is not labelled yet.
 
-    May be killed at any moment: the same command goes on where it stopped.
+    May be killed at any moment: the same command goes on where it stopped. Whatever ends it but a kill, it reports what
+    was done.
     """
     from cortex_spark.config import Settings
     from cortex_spark.detect import resolve_model
@@ -77,7 +83,6 @@ def label(
     from cortex_spark.engine.pipeline import EngineConfig
     from cortex_spark.engine.worker import spark_device
     from cortex_spark.session import spark_session
-    from cortex_spark.stats.report import report as attempted
     from cortex_spark.table import Warehouse
 
     settings = Settings()
@@ -100,10 +105,23 @@ def label(
     tables = Warehouse(spark, warehouse)
     config = EngineConfig(settings, tables.root, device=device)
     job = LabelJob(tables, resolved, config, batch_urls=batch, host_urls=host_cap)
-    report = job.run(limit=limit, retry=retry, revisit=revisit, follow=follow)
+    try:
+        job.run(limit=limit, retry=retry, revisit=revisit, follow=follow)
+    except BaseException:  # an outage, Ctrl-C, SIGTERM
+        with suppress(Exception):  # Spark may be gone, too, and what ended the job is the news
+            _tell(tables, job.report, as_json)
+        raise
+    _tell(tables, job.report, as_json)
+
+
+def _tell(tables: Warehouse, report: LabelReport, as_json: bool) -> None:
+    """Print what was done, and the outcomes of the job's runs by reason, by host and over time."""
+    from cortex_spark.stats.report import report as attempted
+
+    stats = attempted(tables, report.runs) if report.urls else None
     if as_json:
-        out.print_json(json.dumps(report.as_json()))
-    else:
-        if report.runs:
-            out.print(attempted(tables, report.runs))
-        out.print(report)
+        out.print_json(json.dumps(report.as_json() | {"stats": stats.as_json() if stats is not None else None}))
+        return
+    if stats is not None:
+        out.print(stats)
+    out.print(report)

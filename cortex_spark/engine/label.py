@@ -68,7 +68,7 @@ class LabelReport:
     added: int = 0  # rows of samples
     seconds: float = 0.0  # of the batches, without Spark's start and planning
     busy: float = 0.0  # seconds in which a detector was at work, of a machine on average
-    known: int = 0  # rows of image_urls
+    known: int | None = None  # rows of image_urls; None, as what follows is unknown: the job did not come to its end
     final: Counter[str] = field(default_factory=Counter)  # of all of them, by final outcome
     waiting: int = 0  # of all of them: not tried yet, or to be tried again
 
@@ -84,6 +84,7 @@ class LabelReport:
 
     def as_json(self) -> dict[str, object]:
         """For machines."""
+        stands = {"known": self.known, "final": dict(self.final), "waiting": self.waiting}
         return {
             "model": self.model,
             "runs": self.runs,
@@ -93,19 +94,20 @@ class LabelReport:
             "seconds": round(self.seconds, 3),
             "urls_per_second": round(self.rate, 2),
             "detector_idle": round(self.idle, 3),
-            "known": self.known,
-            "final": dict(self.final),
-            "waiting": self.waiting,
+            **(stands if self.known is not None else {}),
         }
 
     def __rich__(self) -> Table:
+        idle = f", detector idle {self.idle:.0%} of the time" if self.busy else ""
+        stands = ""
+        if self.known is not None:
+            final = sum(self.final.values())
+            stands = f"\nwarehouse: {self.known:,} URLs = {final:,} final + {self.waiting:,} waiting"
         return outcome_table(
             self.outcomes,
             self.final,
             f"{self.urls:,} URLs in, {sum(self.outcomes.values()):,} outcomes, {self.added:,} samples added, "
-            f"{self.rate:.1f} URLs/s"
-            + (f", detector idle {self.idle:.0%} of the time\n" if self.busy else "\n")
-            + f"warehouse: {self.known:,} URLs = {sum(self.final.values()):,} final + {self.waiting:,} waiting",
+            f"{self.rate:.1f} URLs/s{idle}{stands}",
         )
 
 
@@ -137,7 +139,8 @@ class LabelJob:
         self._broadcast: Broadcast[Model | None] = context.broadcast(model)
         self._refused: Broadcast[frozenset[str]] = context.broadcast(refused_hashes(warehouse, config.settings))
         self._show = show
-        self._report = LabelReport(self._identity)
+        #: What was done so far; complete once ``run`` has returned it.
+        self.report = self._report = LabelReport(self._identity)
         self._committing = threading.Lock()
         self._stopping = threading.Event()
         self._canaries: tuple[str, ...] = ()

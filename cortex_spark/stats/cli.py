@@ -15,7 +15,7 @@ def stats(
     last: Annotated[float | None, typer.Option(min=0, metavar="HOURS", help="Only the last hours.")] = None,
     top: Annotated[int, typer.Option(min=1, metavar="N", help="How many hosts, those with the most URLs.")] = 10,
     plot: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Also draw it, as .png, .svg or .pdf (needs matplotlib).")
+        str | None, typer.Option(metavar="FILE", help="Also draw it, as .png, .svg or .pdf (needs the extra 'plot').")
     ] = None,
     warehouse: Annotated[str, typer.Option(metavar="DIR", help="Folder of the tables.")] = "warehouse",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,

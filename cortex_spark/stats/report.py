@@ -112,6 +112,16 @@ class StatsReport:
         return sum(outcome.attempts for outcome in self.outcomes.values())
 
     @property
+    def pictures(self) -> int:
+        """Attempts that gave one."""
+        return self.outcomes[OK].attempts if OK in self.outcomes else 0
+
+    @property
+    def rate(self) -> float | None:
+        """Pictures per second; None where the attempts took no time to speak of."""
+        return self.pictures / self.seconds if self.seconds >= 1 else None
+
+    @property
     def bytes(self) -> int:
         """Downloaded."""
         return sum(outcome.bytes for outcome in self.outcomes.values())
@@ -127,7 +137,10 @@ class StatsReport:
             "runs": None if self.runs is None else list(self.runs),
             "first": _iso(self.first),
             "last": _iso(self.last),
+            "seconds": round(self.seconds, 3),
             "attempts": self.attempts,
+            "pictures": self.pictures,
+            "pictures_per_second": None if self.rate is None else round(self.rate, 3),
             "bytes": self.bytes,
             "urls": None if self.urls is None else vars(self.urls),
             "outcomes": {

@@ -97,10 +97,9 @@ def _urls_line(report: StatsReport) -> list[Text]:
 
 
 def _summary(report: StatsReport) -> str:
-    ok = report.outcomes[OK].attempts if OK in report.outcomes else 0
-    per_second = f", {rate(ok / report.seconds)} pictures/s" if ok and report.seconds >= 1 else ""
+    per_second = f", {rate(report.rate)} pictures/s" if report.rate else ""
     when = f"{report.first:%Y-%m-%d %H:%M:%S} to {report.last:%Y-%m-%d %H:%M:%S} UTC" if report.first else ""
-    counts = f"{report.attempts:,} attempts, {ok:,} pictures, {amount(report.bytes)}"
+    counts = f"{report.attempts:,} attempts, {report.pictures:,} pictures, {amount(report.bytes)}"
     return f"{counts} in {span(report.seconds)}{per_second}\n{when}"
 
 

@@ -217,7 +217,8 @@ def test_terminated_it_stops_cleanly_and_goes_on_later(
     discover(spark, tables, urls(web, answers))
     arguments = ["label", "--warehouse", tables.root, "--model", str(shared.joinpath(*_MODEL)), "--batch", "20"]
     job = Job(arguments, environment)
-    while not asked(web):
+    attempts = Watch(Path(tables.root) / "attempts")
+    while len(attempts.commits()) < 2:  # one that makes the table, one of a batch
         assert job.process.poll() is None, job.process.communicate()[0]
         time.sleep(0.05)
     family = psutil.Process(job.process.pid).children(recursive=True)
@@ -226,6 +227,8 @@ def test_terminated_it_stops_cleanly_and_goes_on_later(
     assert job.process.returncode == 128 + signal.SIGTERM, output
     assert "terminated; the same command goes on where it stopped" in output
     assert "Traceback" not in output
+    assert "URLs per second" in output  # what was done
+    assert "warehouse:" not in output  # and not how the whole stands
     _, left = psutil.wait_procs(family, timeout=30)
     assert left == []  # neither the JVM nor a worker outlives the command
     Job(arguments, environment).finish()

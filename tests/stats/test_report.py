@@ -91,6 +91,7 @@ def test_all_runs(tables: Warehouse) -> None:
     assert found.bins[0].start == datetime(2026, 3, 1, 12, tzinfo=UTC)
     assert found.bins[1].outcomes == {"ok": 20, "http_404": 20, "timeout": 10}
     document = json.loads(json.dumps(found.as_json()))
+    assert (document["pictures"], document["seconds"], document["pictures_per_second"]) == (71, 3600, 0.02)
     assert document["outcomes"]["http_404"]["share"] == round(20 / 101, 6)
     assert sum(sum(each["outcomes"].values()) for each in document["bins"]) == document["attempts"]
     text = printed(found)
@@ -150,7 +151,7 @@ def test_plot_says_what_is_wrong(tables: Warehouse, tmp_path: Path, monkeypatch:
     with pytest.raises(CortexError, match="nothing to draw"):
         plot(report(tables, since=START + timedelta(days=1)), str(tmp_path / "stats.png"))
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(CortexError, match="pip install matplotlib"):
+    with pytest.raises(CortexError, match="the extra 'plot' brings"):
         plot(found, str(tmp_path / "stats.png"))
 
 
