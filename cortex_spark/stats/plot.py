@@ -25,7 +25,7 @@ def check_plot(path: str) -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise CortexError("--plot draws with matplotlib, which the extra 'plot' brings: pip install matplotlib") from error
+        raise CortexError("--plot draws with matplotlib, of the extra 'plot': pip install matplotlib") from error
 
 
 def plot(report: StatsReport, path: str) -> None:

@@ -151,7 +151,7 @@ def test_plot_says_what_is_wrong(tables: Warehouse, tmp_path: Path, monkeypatch:
     with pytest.raises(CortexError, match="nothing to draw"):
         plot(report(tables, since=START + timedelta(days=1)), str(tmp_path / "stats.png"))
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(CortexError, match="the extra 'plot' brings"):
+    with pytest.raises(CortexError, match="of the extra 'plot'"):
         plot(found, str(tmp_path / "stats.png"))
 
 
