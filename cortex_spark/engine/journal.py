@@ -1,7 +1,8 @@
 """What a task has done so far, on local disk, for the attempt that follows when its process dies.
 
 A picture that crashes the decoder takes the whole Python worker with it. The retried task finds here what is finished
-(it is not fetched again) and what was being decoded at that moment (it is decoded in a child process).
+(it is not fetched again), what was being decoded at that moment (it is decoded in a child process), and what hosts have
+asked for (it holds).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from cortex_spark.engine.download import Row
+from cortex_spark.fetch import HostState
 from cortex_spark.local import local_folder
 
 _STALE_SECONDS: Final = 7 * 86400.0
@@ -29,6 +31,8 @@ class Journal:
         self.finished: dict[str, Row] = {}
         #: Ids whose decoding began and did not end.
         self.suspects: set[str] = set()
+        #: What hosts have asked for, by host.
+        self.hosts: dict[str, HostState] = {}
         self.found = self._path.exists()
         self._file = self._path.open("a+b")  # whoever else writes, too, appends
         self._replay()
@@ -38,12 +42,14 @@ class Journal:
         self._file.seek(0)
         try:
             while True:
-                key, row = pickle.load(self._file)
+                key, value = pickle.load(self._file)
                 good = self._file.tell()
-                if row is None:
+                if value is None:
                     self.suspects.add(key)
+                elif isinstance(value, HostState):
+                    self.hosts[key] = value
                 else:
-                    self.finished[key] = row
+                    self.finished[key] = value
                     self.suspects.discard(key)
         except Exception:  # torn bytes make pickle raise anything
             self._file.truncate(good)
@@ -56,7 +62,11 @@ class Journal:
         """``key`` is finished."""
         self._append((key, row))
 
-    def _append(self, record: tuple[str, Row | None]) -> None:
+    def learned(self, state: HostState) -> None:
+        """A host asks for patience, or says what it permits."""
+        self._append((state.host, state))
+
+    def _append(self, record: tuple[str, Row | HostState | None]) -> None:
         content = pickle.dumps(record)
         with self._lock:
             self._file.write(content)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Final
 
 import pyarrow as pa
@@ -17,11 +18,12 @@ from cortex_spark.engine.download import Row
 from cortex_spark.engine.journal import Journal
 from cortex_spark.engine.pipeline import EngineConfig, Pipeline, Visits
 from cortex_spark.engine.progress import Address, ProgressClient
-from cortex_spark.fetch import HostState
+from cortex_spark.fetch import Hosts, HostState
 from cortex_spark.schema import ATTEMPTS
 
 #: Rows that go back to Spark at once: few, so that a task's first row does not wait for its last.
 _BATCH_ROWS: Final = 128
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 ArrowIterator = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
@@ -49,14 +51,16 @@ def labeller(
         if not urls:
             return
         first, attempt = urls[0], attempt_number()
-        states = (HostState.from_row(row["host_state"]) for row in rows if row["host_state"] is not None)
-        visits = Visits(
-            hosts={state.host: state for state in states},
-            across_hosts=False,
-            retried=retried or attempt > 0,
-            canaries=canaries,
-        )
+        states = [HostState.from_row(row["host_state"]) for row in rows if row["host_state"] is not None]
         with Journal(f"{first['run']}-{first['batch']}-{first['task']}") as journal:
+            # A later job may have asked a host since the death that left the journal behind.
+            latest = sorted([*states, *journal.hosts.values()], key=lambda state: state.at or _NEVER)
+            visits = Visits(
+                hosts=Hosts(latest, journal.learned),
+                across_hosts=False,
+                retried=retried or attempt > 0,
+                canaries=canaries,
+            )
             pipeline = Pipeline(on_device(config), model.value, journal, attempt, visits=visits, refused=refused.value)
             told = ProgressClient(progress, first["batch"], pipeline.meter)
             finished: list[Row] = []

@@ -27,7 +27,7 @@ from cortex_spark.fetch.guard import BAD_PORTS, BlockedAddressError, Guard
 from cortex_spark.fetch.headers import header_refusal, refusal, retry_after
 from cortex_spark.fetch.resolver import GuardedResolver
 from cortex_spark.fetch.robots import MAX_BYTES, MAX_REDIRECTS, Rules, is_fresh, is_readable, text_of
-from cortex_spark.fetch.state import Fetched, HostState, Request, Robots, parsed
+from cortex_spark.fetch.state import Fetched, Hosts, HostState, Request, Robots, parsed
 
 _K = TypeVar("_K")
 _T = TypeVar("_T")
@@ -89,7 +89,7 @@ class Fetcher:
 
     Args:
         settings: limits, and who we are.
-        hosts: what earlier batches remember, by host.
+        hosts: what earlier batches remember, by host; ``Hosts`` are told what hosts ask for, as they do.
         across_hosts: whether a redirect to another host is followed, through that host's gate in this process; if not
             it ends as ``moved`` with that ``final_url``.
         retried: somebody else may have asked any host a moment ago: each is left alone for its delay first.
@@ -111,6 +111,7 @@ class Fetcher:
         self.answers = 0  # so far, of any host
         self.alive: dict[Gate, Origin] = {}  # hosts that answered, the latest last
         self._hosts = hosts or {}
+        self._remember = hosts.learned if isinstance(hosts, Hosts) else None
         self._across_hosts = across_hosts
         self._retried = retried
         self._guard = Guard(settings)
@@ -194,8 +195,13 @@ class Fetcher:
         if gate is None:
             if not self.settings.may_visit(host):
                 raise BlockedAddressError(f"{host} is public: {NO_CONTACT}")
-            gate = Gate(host, self.settings, self._hosts.get(host), wait_first=wait_first or self._retried)
-            self._gates[host] = gate
+            gate = self._gates[host] = Gate(
+                host,
+                self.settings,
+                self._hosts.get(host),
+                wait_first=wait_first or self._retried,
+                remember=self._remember,
+            )
         return gate
 
     async def follow(self, request: Request, target: ada_url.URL | None, turn: Turn) -> Fetched:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -70,10 +70,20 @@ class Gate:
     """Lets few requests at a time through to ``host``, and none too soon after another.
 
     ``state`` is what earlier batches remember of the host. With ``wait_first`` somebody may have asked it a moment ago.
+    ``remember`` is told at once what holds for whoever asks next.
     """
 
-    def __init__(self, host: str, settings: Settings, state: HostState | None, *, wait_first: bool) -> None:
+    def __init__(
+        self,
+        host: str,
+        settings: Settings,
+        state: HostState | None,
+        *,
+        wait_first: bool,
+        remember: Callable[[HostState], None] | None = None,
+    ) -> None:
         self.host = host
+        self._remember = remember or (lambda state: None)
         self.delay = settings.host_delay
         self.alive = False  # whether it has answered in this batch
         self._before = state or HostState(host)
@@ -200,6 +210,7 @@ class Gate:
         self._pause = max(self._pause, min(seconds, LONGEST_WAIT))
         self._resume = time.monotonic() + self._pause
         self._closed = f"the host answered {status}"
+        self._remember(self.state())
         return self._pause
 
     def learn(self, origin: Origin, robots: Robots) -> None:
@@ -213,6 +224,8 @@ class Gate:
         delays = [each.rules.delay or 0.0 for each in self._origins.values() if each.rules is not None]
         self._asked_delay = max(delays) or None
         self._slow_down(self._asked_delay)
+        if self._asked_at:
+            self._remember(self.state())
 
     def _slow_down(self, delay: float | None) -> None:
         if delay is not None and delay > self.delay:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -67,6 +67,14 @@ class HostState:
         values["failures"] = values["failures"] or 0
         values["robots"] = tuple(Robots.from_row(robots) for robots in values["robots"] or ())
         return cls(**values)
+
+
+class Hosts(dict[str, HostState]):
+    """What is remembered of hosts, by name; ``learned`` is told at once what they ask for now, in case we die."""
+
+    def __init__(self, states: Iterable[HostState], learned: Callable[[HostState], None]) -> None:
+        super().__init__((state.host, state) for state in states)
+        self.learned = learned
 
 
 @dataclass(frozen=True, slots=True)

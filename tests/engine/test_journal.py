@@ -2,11 +2,13 @@
 
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from cortex_spark.engine.journal import Journal
+from cortex_spark.fetch import HostState
 from cortex_spark.local import local_folder
 
 
@@ -37,6 +39,17 @@ def test_finished_and_suspects(key: str) -> None:
         assert third.suspects == {"c"}
         third.remove()
     assert not _file(key).exists()
+
+
+def test_what_hosts_have_asked_for(key: str) -> None:
+    soon = datetime(2026, 1, 1, tzinfo=UTC)
+    with Journal(key) as first:
+        first.learned(HostState("h.example", delay=2.0))
+        first.learned(HostState("h.example", delay=2.0, not_before=soon))
+        first.done("a", {"outcome": "ok"})
+    with Journal(key) as second:
+        assert second.hosts == {"h.example": HostState("h.example", delay=2.0, not_before=soon)}
+        assert set(second.finished) == {"a"}
 
 
 @pytest.mark.parametrize("lost", [1, 5, 20])

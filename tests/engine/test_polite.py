@@ -286,6 +286,30 @@ def test_times_of_hosts_are_kept_from_job_to_job(tables: Warehouse, pictures: Se
         assert job(tables, mine).run().final == {"ok": 5}
 
 
+def test_what_hosts_asked_for_holds_when_the_worker_dies(tables: Warehouse, pictures: Sequence[bytes]) -> None:
+    """The worker dies in the middle of the hosts' pauses, before any of their rows is finished."""
+    faults = dict.fromkeys((hashlib.sha256(picture).hexdigest() for picture in pictures[:2]), "crash")
+    answers = {("crash.localhost", f"/{n}.jpg"): Answer(picture, JPEG) for n, picture in enumerate(pictures[:2])}
+    patience = Answer(status=429, headers=(("Retry-After", "3600"),), delay=1.0)
+    answers |= {("busy.localhost", f"/{n}.jpg"): patience for n in range(4)}
+    answers |= {
+        ("slow.localhost", "/robots.txt"): Answer(b"User-agent: *\nCrawl-delay: 8"),
+        ("slow.localhost", "/x.jpg"): Answer(pictures[2], JPEG),
+    }
+    with Server(answers) as web:
+        discover(tables.spark, tables, [url for url in urls(web, answers) if not url.endswith(".txt")])
+        mine = Settings(allow_private_hosts=("*.localhost",), host_connections=1)
+        # Both decoders are busy until they crash.
+        report = job(tables, mine, decode=PlantedDecoder(faults, slow=3.0)).run()
+        assert report.outcomes == {"decoder_crash": 2, "ok": 1, "deferred": 4}
+        assert len(web.requests("busy.localhost")) == 2
+        asked = web.requests("slow.localhost")
+    assert [request.path for request in asked] == ["/robots.txt", "/x.jpg"]
+    assert asked[1].at - asked[0].at > 8 - JITTER
+    (busy,) = tables.read("hosts").where("host = 'busy.localhost'").collect()
+    assert busy["not_before"].astimezone(UTC) - datetime.now(UTC) > timedelta(minutes=58)
+
+
 def test_dead_hosts_are_no_outage_where_one_answered_in_an_earlier_job(tables: Warehouse, shared: Path) -> None:
     answers = photographs(shared, 1)
     with Server(answers) as web:
