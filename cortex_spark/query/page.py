@@ -134,8 +134,7 @@ def _by_spark(warehouse: Warehouse, query: str | Mapping[str, Any], page: int | 
         places = _first_places(request, groups) if memory.is_settled else []
         if groups.length and not places:
             places = _places(matching, request, groups)
-        rows = _rows(warehouse, samples, condition, places, request)
-    last = [rows[-1][f"__key_{number}"] for number in range(len(request.order))] if rows else []
+        rows, last = _rows(warehouse, samples, condition, places, request)
     return request.answer(groups.length, version, rows, last, signer)
 
 
@@ -198,10 +197,10 @@ def _rows(
     condition: Column,
     places: Sequence[Mapping[str, Any]],
     request: Request,
-) -> list[dict[str, Any]]:
-    """The rows of the page in order, with their sort keys, out of the data files that they are in."""
+) -> tuple[list[dict[str, Any]], Sequence[Any]]:
+    """The rows of the page in order, out of the data files that they are in, and the sort keys of the last one."""
     if not places:
-        return []
+        return [], ()
     if not warehouse.beside_files("samples"):
         paths = sorted({unquote(place["__file"]) for place in places})
         samples = plain_files(warehouse.spark, SAMPLES).parquet(*paths)
@@ -212,11 +211,12 @@ def _rows(
     wanted = F.col(column).isin([place[key] for place in places])
     times = {place["__landed"] for place in places}
     near = between(LANDED, None if None in times else min(times), max(times - {None}, default=None))
-    keys = [to_key(operand).alias(f"__key_{number}") for number, (operand, _) in enumerate(request.order)]
+    last = F.struct(*(to_key(operand).alias(f"k{number}") for number, (operand, _) in enumerate(request.order)))
     found = samples.where(wanted & to_column(near) & condition)
     ordered = found.orderBy(*to_columns(request.order)).limit(PAGE_SIZE)
-    rows: list[dict[str, Any]] = ordered.select(*request.fields.columns, *keys).toArrow().to_pylist()
-    return rows
+    rows: list[dict[str, Any]] = ordered.select(*request.fields.columns, last.alias("__last")).toArrow().to_pylist()
+    keys = [row.pop("__last") for row in rows]
+    return rows, tuple(keys[-1].values())
 
 
 def matching(warehouse: Warehouse, query: str | Mapping[str, Any], version: int | None = None) -> DataFrame:

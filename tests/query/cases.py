@@ -26,6 +26,20 @@ CASES: list[dict[str, Any]] = [
     {"object_analysis": {"$elemMatch": {"$elemMatch": {"classname": {"$ne": "cat"}}}}},
     {"object_analysis": {"$elemMatch": {"$elemMatch": {"classname": "cat", "x1": {"$gt": 0}}}}},
     {"object_analysis": {"$elemMatch": {"$elemMatch": {"$nor": [{"classname": "cat"}]}}}},
+    # what derived columns are asked instead
+    {"object_analysis": {"$elemMatch": {"$elemMatch": {"classname": {"$in": ["teddy bear", "person"]}}}}},
+    {
+        "object_analysis": {
+            "$elemMatch": {"$elemMatch": {"$or": [{"classname": "person"}, {"classname": "teddy bear"}]}}
+        }
+    },
+    {
+        "object_analysis": {
+            "$not": {"$elemMatch": {"$elemMatch": {"classname": "cat", "confidence": {"$gt": 0.1, "$gte": 0.1}}}}
+        }
+    },
+    {"objects.teddy_bear.count": {"$gte": 0}},
+    {"objects.cat.share": {"$gte": 0.0}},
     {"histogram": {"$elemMatch": {"$elemMatch": {"$gt": 0, "$lt": 2}}}},
     {"histogram": {"$elemMatch": {"$elemMatch": {"$exists": True}}}},
     {"histogram": {"$elemMatch": {"$gt": 0}}},

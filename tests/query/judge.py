@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from cortex_spark.query.duck import ROWS as DUCK_ROWS
 from cortex_spark.query.duck import Parameters, to_sql
-from cortex_spark.query.mongo import compile_query, mongo
+from cortex_spark.query.mongo import compile_query
 from cortex_spark.query.spark import to_column
 from cortex_spark.query.tree import Tree
 
@@ -77,8 +77,9 @@ def as_columns(samples: DataFrame, texts: Sequence[str]) -> list[Ids]:
 
 
 def as_filters(samples: DataFrame, texts: Sequence[str]) -> list[Ids]:
-    """The same by filters of the table, which Delta and Parquet skip files by; one job."""
-    parts = [samples.filter(mongo(text)).select(F.lit(number).alias("q"), "_id") for number, text in enumerate(texts)]
+    """The same by filters of the table, as pages and exports have them: Delta and Parquet skip by them; one job."""
+    columns = [to_column(compile_query(text).derived) for text in texts]
+    parts = [samples.filter(one).select(F.lit(number).alias("q"), "_id") for number, one in enumerate(columns)]
     rows = reduce(DataFrame.unionAll, parts).collect()
     return [frozenset(row["_id"] for row in rows if row["q"] == number) for number in range(len(texts))]
 

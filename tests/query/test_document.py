@@ -10,15 +10,20 @@ from hypothesis import strategies as st
 from pyspark.sql.types import ArrayType, DataType, StructType
 
 from cortex_spark.query.document import DEFAULT_FIELDS, parse_fields, parse_sort, to_document
-from cortex_spark.query.duck import ROWS, to_order
+from cortex_spark.query.duck import ROWS as DUCK_ROWS
+from cortex_spark.query.duck import to_order
 from cortex_spark.query.errors import QueryError
 from cortex_spark.query.order import Order, to_columns, total
+from cortex_spark.query.page import PAGE_SIZE, Engine, page
 from cortex_spark.schema import SAMPLES
 
-from .conftest import Stored
-from .grammar import DERIVED
-from .judge import draw
+from .conftest import ROWS, Stored
+from .grammar import DERIVED, queries
+from .judge import draw, in_bson
 
+#: Of the table, before other tests add to it.
+VERSION = 1
+ENGINES: tuple[Engine, ...] = ("duckdb", "spark")
 SCALARS = [name for name in SAMPLES.names if not isinstance(SAMPLES[name].dataType, ArrayType | StructType)]
 
 
@@ -30,7 +35,7 @@ def by_duckdb(stored: Stored, order: Order) -> list[str]:
     with duckdb.connect() as database:
         database.execute("SET TimeZone = 'UTC'")
         database.register("samples", stored.table)
-        found = database.sql(f"SELECT _id FROM samples AS {ROWS} ORDER BY {to_order(order)}")
+        found = database.sql(f"SELECT _id FROM samples AS {DUCK_ROWS} ORDER BY {to_order(order)}")
         assert found is not None
         return [_id for (_id,) in found.fetchall()]
 
@@ -129,6 +134,23 @@ def test_projected(stored: Stored) -> None:
         if found != sorted(str(plain(one)) for one in stored.collection.find({}, fields)):
             wrong.append(json.dumps(fields))
     assert wrong == []
+
+
+def test_answered(stored: Stored) -> None:
+    """Generated queries, in generated orders, of which generated parts are shown: first pages as a client gets them."""
+    drawn = draw(st.tuples(queries(), sorts(), projections()), 200)
+    wrong, seen = [], 0
+    for number, (query, sort, fields) in enumerate(drawn):
+        keys = sort if "_id" in sort else sort | {"_id": 1}
+        found = stored.collection.find(in_bson(query), fields).sort(list(keys.items()))
+        expected = list(found)
+        for engine in ENGINES if number % 40 == 0 else ENGINES[:1]:
+            answer = page(stored.warehouse, query, sort=sort, fields=fields, version=VERSION, engine=engine)
+            if (answer.length, plain(answer.data)) != (len(expected), plain(expected[:PAGE_SIZE])):
+                wrong.append(f"{engine}: {query} {json.dumps(sort)} {json.dumps(fields)}")
+        seen += 0 < len(expected) < ROWS
+    assert wrong == []
+    assert seen >= 0.6 * len(drawn)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, StructType
 
-from cortex_spark.query import document, duck, leaf, normalise, order, parse, regex, spark
+from cortex_spark.query import derive, document, duck, leaf, normalise, order, parse, regex, spark
 from cortex_spark.query.tree import (
     And,
     At,
@@ -245,9 +245,11 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-def differing(stored: Stored, expected: list[Ids], who: str, texts: list[str]) -> list[str]:
+def differing(
+    stored: Stored, expected: list[Ids], who: str, texts: list[str], change: Callable[[Tree], Tree] = lambda tree: tree
+) -> list[str]:
     answer, batch = BACKENDS[who]
-    trees = [normalise.normalise(parse.parse(text))[0] for text in texts]
+    trees = [change(normalise.normalise(parse.parse(text))[0]) for text in texts]
     wrong = []
     for start in range(0, len(texts), batch):
         found = answer(stored, trees[start : start + batch])
@@ -264,6 +266,45 @@ def test_caught(stored: Stored, expected: list[Ids], monkeypatch: pytest.MonkeyP
 
 def test_without_a_fault(stored: Stored, expected: list[Ids]) -> None:
     assert differing(stored, expected, "DuckDB", TEXTS) == []
+    assert differing(stored, expected, "DuckDB", TEXTS, derive.derive) == []
+
+
+def _as_exact(right: Any) -> Any:
+    def of_box(tree: Tree) -> Any:
+        found = right(tree)
+        return found and replace(found, exact=True)
+
+    return of_box
+
+
+def _rarest_of_all(right: Any) -> Any:
+    return lambda facts: replace(right(facts), rank=min((fact.rank for fact in facts), default=-1))
+
+
+def _one_is_enough(right: Any) -> Any:
+    def complement(tree: Tree) -> Any:
+        return And(tuple(map(complement, tree.children))) if isinstance(tree, And) else right(tree)
+
+    return complement
+
+
+#: Of what is read instead of boxes.
+DERIVED_FAULTS: dict[str, Fault] = {
+    "more than a class is asked, and forgotten": patched(derive, "_of_box", _as_exact),
+    "alternatives are skipped by the rarest class of all": patched(derive, "_some_of", _rarest_of_all),
+    "not both is neither": patched(derive, "_complement", _one_is_enough),
+    "no such box, and skipped by its class": patched(
+        derive, "_is_above_zero", lambda _: lambda comparison, value: True
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DERIVED_FAULTS)
+def test_caught_in_derived_columns(
+    stored: Stored, expected: list[Ids], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    DERIVED_FAULTS[name](monkeypatch)
+    assert differing(stored, expected, "DuckDB", TEXTS, derive.derive), f"no query tells: {name}"
 
 
 def _lost_in_spark(right: Any) -> Any:
