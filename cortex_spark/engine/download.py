@@ -20,6 +20,7 @@ Row = dict[str, Any]
 
 #: Downloaded bytes that wait for the next stage.
 WAITING_BYTES = 64 << 20
+_EVER = 1e9  # seconds
 
 
 async def download(
@@ -69,17 +70,27 @@ def into(queue: WeightedQueue[tuple[Row, Fetched]]) -> Callable[[Row, Fetched], 
     return sink
 
 
-def fetch_same(rows: Sequence[Row], settings: Settings, root: str) -> Iterator[tuple[Row, Fetched]]:
+def fetch_same(
+    rows: Sequence[Row],
+    settings: Settings,
+    root: str,
+    hosts: Mapping[str, HostState] | None = None,
+    *,
+    retried: bool = False,
+) -> Iterator[tuple[Row, Fetched]]:
     """The bytes of pictures that were labelled before, in any order; ``rows`` have ``url`` and ``hash``.
 
-    Where the bytes have another sha256 by now the outcome is ``changed`` and there is no body.
+    Where the bytes have another sha256 by now the outcome is ``changed`` and there is no body. There is no later batch:
+    a host's delay may take as long as it takes.
     """
+    settings = settings.model_copy(update={"host_seconds": _EVER})
     queue: WeightedQueue[tuple[Row, Fetched]] = WeightedQueue(WAITING_BYTES)
     failed: list[BaseException] = []
 
     def run() -> None:
         try:
-            asyncio.run(download(rows, settings, root, into(queue), float("inf"), across_hosts=True))
+            work = download(rows, settings, root, into(queue), float("inf"), hosts, across_hosts=True, retried=retried)
+            asyncio.run(work)
         except BaseException as error:
             failed.append(error)
         finally:

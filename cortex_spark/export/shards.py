@@ -3,31 +3,39 @@
 A shard is a fixed range of ranks in the order of ``_id``. Ranks need no sort of the whole table: the driver gets one
 count for each beginning that an ``_id`` has (``_id`` is a hash, so these are even), and within a beginning rows are
 numbered.
+
+With pictures the rows go by another way first: all of a host into one task, which fetches them.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby, pairwise
-from typing import IO, Any, Final, cast
+from typing import Any, Final, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyspark import Broadcast
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import LongType, MapType, StringType, StructField, StructType
 
 from cortex_spark.config import Settings
-from cortex_spark.engine.download import fetch_same
+from cortex_spark.engine.download import Row, fetch_same
+from cortex_spark.engine.plan import latest_hosts
+from cortex_spark.engine.worker import attempt_number
 from cortex_spark.export.columns import IMAGE, Columns
 from cortex_spark.export.folder import Folder, shard_name
 from cortex_spark.export.sizes import ROW_GROUP, ROW_GROUP_WITH_IMAGES
+from cortex_spark.fetch import Fetched, HostState
+from cortex_spark.schema import HOST
+from cortex_spark.table import Warehouse
+from cortex_spark.table.forgotten import refused_hashes
 
 #: What a task says of a shard it wrote.
 REPORT: Final = StructType(
@@ -44,6 +52,10 @@ REPORT: Final = StructType(
 _BEGINNING: Final = 3
 #: More tasks than this cost more than they bring; each then writes several shards.
 _MAX_TASKS: Final = 4_096
+#: Bytes of pictures that go back to Spark at once.
+_BATCH_BYTES: Final = 16 << 20
+
+_Task = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
 @dataclass(frozen=True)
@@ -87,21 +99,76 @@ def write_shards(
     offsets = F.broadcast(spark.createDataFrame(starts, "beginning string, before long"))
     numbered = rows.withColumn("beginning", beginning()).join(offsets, "beginning")
     rank = F.row_number().over(Window.partitionBy("beginning").orderBy("_id")) - 1 + F.col("before")
-    cut = (
-        numbered.withColumn("shard", F.floor(rank / F.lit(shard_rows)))
-        .select("shard", "_id", "url", "hash", F.struct(*columns.select()).alias("row"))
-        .repartitionById(min(shards, _MAX_TASKS), F.col("shard").cast("int"))
-        .sortWithinPartitions("shard", "_id")
-    )
-    return cut.mapInArrow(_task(columns.schema, folder, fetching), REPORT)
+    tasks = min(shards, _MAX_TASKS)
+    row = F.struct(*columns.select()).alias("row")
+    cut = numbered.withColumn("shard", F.floor(rank / F.lit(shard_rows)))
+    cut = cut.select("shard", "_id", "url", "hash", "host", row)
+    if fetching is not None:
+        cut = _with_images(cut, tasks, fetching)
+    ordered = cut.repartitionById(tasks, F.col("shard").cast("int")).sortWithinPartitions("shard", "_id")
+    return ordered.mapInArrow(_task(columns.schema, folder, with_images=fetching is not None), REPORT)
 
 
-def _task(
-    schema: StructType, folder: Folder, fetching: Fetching | None
-) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _with_images(rows: DataFrame, tasks: int, fetching: Fetching) -> DataFrame:
+    """``rows`` with the pictures' bytes and the outcomes of fetching them.
+
+    All of a host is in one task, which knows what was remembered of it, so that its limits hold over all of them. Its
+    robots.txt is read anew. The bytes go to their shards by Spark's shuffle.
+    """
+    spark = rows.sparkSession
+    warehouse = Warehouse(spark, fetching.root)
+    refused = spark.sparkContext.broadcast(refused_hashes(warehouse, fetching.settings))
+    state = F.struct(*HOST.names).withField("robots", F.lit(None).cast(HOST["robots"].dataType))
+    if warehouse.has("hosts"):
+        rows = rows.join(latest_hosts(warehouse).select("host", state.alias("state")), "host", "left")
+    else:
+        rows = rows.withColumn("state", F.lit(None).cast(HOST))
+    rows = rows.repartition(tasks, F.coalesce("host", "_id"))  # pictures of the store have no host
+    kept = [rows.schema[name] for name in ("shard", "_id", "row")]
+    schema = StructType([*kept, IMAGE, StructField("outcome", StringType())])
+    return rows.mapInArrow(_fetching_task(fetching, refused, to_arrow_schema(schema, timezone="UTC")), schema)
+
+
+def _fetching_task(fetching: Fetching, refused: Broadcast[frozenset[str]], schema: pa.Schema) -> _Task:
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        parts = [pa.Table.from_batches([batch]) for batch in batches]
+        if not parts:
+            return
+        together = pa.concat_tables(parts).combine_chunks()
+        rows: list[Row] = together.select(["url", "hash", "state"]).to_pylist()
+        hosts = {row["state"]["host"]: HostState.from_row(row["state"]) for row in rows if row["state"] is not None}
+        wanted: list[Row] = []
+        found: list[tuple[int, Fetched]] = []
+        for number, row in enumerate(rows):
+            if row["hash"] in refused.value:
+                found.append((number, Fetched("forgotten")))
+            else:
+                wanted.append(row | {"number": number})
+        size, again = 0, attempt_number() > 0
+        for row, fetched in fetch_same(wanted, fetching.settings, fetching.root, hosts, retried=again):
+            found.append((row["number"], fetched))
+            size += len(fetched.body or b"")
+            if size >= _BATCH_BYTES:
+                yield from _joined(together, found, schema)
+                found, size = [], 0
+        yield from _joined(together, found, schema)
+
+    return run
+
+
+def _joined(rows: pa.Table, found: list[tuple[int, Fetched]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """What was ``found`` for rows with these numbers, beside them."""
+    taken = rows.select(schema.names[:-2]).take(pa.array([number for number, _ in found], pa.int64()))
+    images = pa.array([fetched.body for _, fetched in found], pa.binary())
+    outcomes = pa.array([fetched.outcome for _, fetched in found], pa.string())
+    table = taken.append_column("image", images).append_column("outcome", outcomes)
+    yield from table.cast(schema).combine_chunks().to_batches()
+
+
+def _task(schema: StructType, folder: Folder, *, with_images: bool) -> _Task:
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for shard, parts in groupby(_by_shard(batches), key=lambda part: part[0]):
-            yield _write(shard, (batch for _, batch in parts), schema, folder, fetching)
+            yield _write(shard, (batch for _, batch in parts), schema, folder, with_images)
 
     return run
 
@@ -122,16 +189,16 @@ def _write(
     batches: Iterator[pa.RecordBatch],
     schema: StructType,
     folder: Folder,
-    fetching: Fetching | None,
+    with_images: bool,
 ) -> pa.RecordBatch:
     """Write one shard; its line of ``REPORT``."""
     arrow = to_arrow_schema(schema, timezone="UTC")
     left_out: Counter[str] = Counter()
-    if fetching is None:
-        parts, group = _rows(batches, arrow), ROW_GROUP
-    else:
-        parts, group = _with_images(batches, arrow, fetching, left_out), ROW_GROUP_WITH_IMAGES
+    group = ROW_GROUP
+    if with_images:
+        batches, group = _found(batches, left_out), ROW_GROUP_WITH_IMAGES
         arrow = arrow.append(pa.field(IMAGE.name, pa.binary()))
+    parts = _rows(batches, arrow)
     written = 0
     with folder.writing(shard_name(shard)) as sink:
         file = pa.PythonFile(sink, mode="w")
@@ -167,35 +234,14 @@ def _regrouped(parts: Iterator[pa.Table], schema: pa.Schema, rows: int) -> Itera
 def _rows(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
     for batch in batches:
         row = cast(pa.StructArray, batch.column("row"))
-        yield pa.Table.from_arrays(row.flatten(), names=schema.names).cast(schema)
+        columns = [*row.flatten(), *([batch.column(IMAGE.name)] if IMAGE.name in schema.names else [])]
+        yield pa.Table.from_arrays(columns, names=schema.names).cast(schema)
 
 
-def _with_images(
-    batches: Iterator[pa.RecordBatch], schema: pa.Schema, fetching: Fetching, left_out: Counter[str]
-) -> Iterator[pa.Table]:
-    """The rows whose picture is still the same, each with its bytes.
-
-    Downloads end in any order, and a shard of them need not fit into memory: they wait in a file.
-    """
-    together = pa.concat_tables([pa.Table.from_batches([batch]) for batch in batches])
-    wanted = together.select(["_id", "url", "hash"]).to_pylist()
-    with tempfile.TemporaryFile(prefix="cortex-export-") as spool:
-        places: dict[str, tuple[int, int]] = {}
-        for row, fetched in fetch_same(wanted, fetching.settings, fetching.root):
-            if fetched.body is None:
-                left_out[fetched.outcome] += 1
-            else:
-                places[row["_id"]] = (spool.tell(), len(fetched.body))
-                spool.write(fetched.body)
-        kept = together.filter(pc.is_in(together["_id"], value_set=pa.array(list(places), pa.string())))
-        for start in range(0, kept.num_rows, ROW_GROUP_WITH_IMAGES):
-            part = kept.slice(start, ROW_GROUP_WITH_IMAGES).combine_chunks()
-            ids: list[Any] = part["_id"].to_pylist()
-            images = pa.array([_read(spool, *places[_id]) for _id in ids], pa.binary())
-            flat = next(_rows(iter(part.to_batches()), schema))
-            yield flat.append_column(IMAGE.name, images)
-
-
-def _read(spool: IO[bytes], start: int, size: int) -> bytes:
-    spool.seek(start)
-    return spool.read(size)
+def _found(batches: Iterator[pa.RecordBatch], left_out: Counter[str]) -> Iterator[pa.RecordBatch]:
+    """The rows whose picture is still the same; the others are counted."""
+    for batch in batches:
+        there = pc.is_valid(batch.column(IMAGE.name))
+        outcomes: list[Any] = batch.filter(pc.invert(there)).column("outcome").to_pylist()
+        left_out.update(outcomes)
+        yield batch.filter(there)

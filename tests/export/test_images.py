@@ -3,7 +3,9 @@
 import hashlib
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql.pandas.types import to_arrow_schema
 
+from cortex_spark.demo.server import Answer, Server
 from cortex_spark.export.parquet import export
-from cortex_spark.schema import SAMPLES
+from cortex_spark.schema import HOSTS, SAMPLES
 from cortex_spark.sources import store
 from cortex_spark.table import Warehouse
 
@@ -68,3 +71,44 @@ def test_same_pictures_or_none(spark: SparkSession, warehouse: Path, tmp_path: P
     assert found["_id"].to_pylist() == [*(f"{number:032x}" for number in range(8)), "c" * 32]
     images: list[Any] = found["image"].to_pylist()
     assert [hashlib.sha256(image).hexdigest() for image in images] == found["hash"].to_pylist()
+
+
+def test_hosts_have_their_limits_over_all_shards(
+    spark: SparkSession, warehouse: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host is asked as slowly as when it was labelled, one that wanted peace not at all, nor for what is refused."""
+    refused = tmp_path / "refused.txt"
+    refused.write_text(hashlib.sha256(b"11").hexdigest())
+    delay = 0.25
+    for name, value in {
+        "ALLOW_PRIVATE_HOSTS": "*.localhost",
+        "HOST_DELAY": str(delay),
+        "HOST_SECONDS": "1",  # of a batch; an export has one, of any length
+        "REFUSED_HASHES": str(refused),
+    }.items():
+        monkeypatch.setenv(f"CORTEX_{name}", value)
+    bodies = {("a.localhost", f"/{number}.jpg"): str(number).encode() for number in range(12)}
+    bodies |= {("busy.localhost", f"/{number}.jpg"): b"b" for number in range(2)}
+    with Server({address: Answer(body) for address, body in bodies.items()}) as web:
+        rows = [
+            {
+                "_id": f"{number:032x}",
+                "url": f"http://{host}:{web.port}{path}",
+                "host": host,
+                "hash": hashlib.sha256(body).hexdigest(),
+                "source": "public",
+            }
+            for number, ((host, path), body) in enumerate(bodies.items())
+        ]
+        now = datetime.now(UTC)
+        busy = {"host": "busy.localhost", "at": now, "not_before": now + timedelta(hours=1), "failures": 1}
+        table = Warehouse(spark, str(warehouse))
+        for name, schema, content in (("samples", SAMPLES, rows), ("hosts", HOSTS, [busy])):
+            arrow = pa.Table.from_pylist(content, to_arrow_schema(schema, timezone="UTC"))
+            table.append_once(spark.createDataFrame(arrow), name, app_id="test", version=0)
+        report = export(table, "{}", str(tmp_path / "out"), shard_rows=3, with_bytes=True)
+        assert (report.rows, report.shards, report.left_out) == (11, 5, {"deferred": 2, "forgotten": 1})
+        times = sorted(request.at for request in web.requests("a.localhost"))
+        assert len(times) == 11 + 1  # robots.txt, once
+        assert min(later - earlier for earlier, later in pairwise(times)) > 0.8 * delay
+        assert web.requests("busy.localhost") == web.requests("a.localhost", "/11.jpg") == []

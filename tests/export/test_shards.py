@@ -29,7 +29,7 @@ def batches(size: int, shard_rows: int) -> list[pa.RecordBatch]:
 @pytest.mark.parametrize("size", [ROWS, 10_001, 777])
 @pytest.mark.parametrize("shard_rows", [ROWS, 9_999])
 def test_batches_do_not_matter(tmp_path: Path, size: int, shard_rows: int) -> None:
-    run = shards._task(SCHEMA, Folder.at(str(tmp_path)), None)
+    run = shards._task(SCHEMA, Folder.at(str(tmp_path)), with_images=False)
     reports = [report for batch in run(iter(batches(size, shard_rows))) for report in batch.to_pylist()]
     assert [report["rows"] for report in reports] == ([ROWS] if shard_rows == ROWS else [9_999, 9_999, 5_002])
     paths = sorted(tmp_path.iterdir())
@@ -47,6 +47,6 @@ def _expected(folder: Path, shard_rows: int) -> str:
     """The hash of the first shard when its rows come in one batch."""
     other = folder / "other"
     other.mkdir()
-    run = shards._task(SCHEMA, Folder.at(str(other)), None)
+    run = shards._task(SCHEMA, Folder.at(str(other)), with_images=False)
     [first, *_] = [report for batch in run(iter(batches(ROWS, shard_rows))) for report in batch.to_pylist()]
     return str(first["sha256"])
