@@ -51,8 +51,8 @@ _FOLLOW_SECONDS: Final = 10.0
 _PLAN_TRIES: Final = 10
 #: A few minutes' work on a CPU.
 _BATCH_URLS_PER_SLOT: Final = 4000
-#: Hosts that answered lately, for telling an outage of ours from the web's.
-_CANARIES: Final = 5
+#: Hosts that answered lately: a task asks a few of them whether an outage is ours or the web's.
+_CANARIES: Final = 50
 #: What stands in place of a model's identity where there is none.
 MEASURED: Final = "no detector"
 

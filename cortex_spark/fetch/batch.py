@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -98,6 +99,9 @@ class Batch(Generic[_K]):
             visitors.create_task(self._without_host())
             for _ in range(min(len(self._visits), _VISITS * self._settings.connections)):
                 visitors.create_task(self._visitor(visits))
+        if self._silent and not self._outage and not self._fetcher.alive and len(self._canaries()) == _PROBES:
+            # Few hosts, but nobody answered: it is us if several others do not, either.
+            await self._probe()
         if not self._outage:
             await self._release()
         for item in list(self._waiting):
@@ -172,19 +176,27 @@ class Batch(Generic[_K]):
         fetcher = self._fetcher
         alive = [(gate, origin) for gate, origin in reversed(fetcher.alive.items()) if gate.is_open(origin)]
         alive.sort(key=lambda known: known[0] in self._silent)  # stable: the latest of each kind first
-        probes: list[tuple[Gate, Origin]] = alive[:_PROBES]
-        if not probes and fetcher.alive:
+        if not alive and fetcher.alive:
             return True  # there were answers, and nobody who may be asked again
-        for canary in self._fetcher.canaries[: 0 if probes else _PROBES]:
-            target = parsed(canary)
-            if target is not None and target.hostname and self._settings.may_visit(target.hostname):
-                gate = fetcher.gate(target.hostname, wait_first=True)
-                probes.append((gate, gate.origin(target.origin)))
         fetcher.resolver.refresh()
-        for gate, origin in probes:
+        for gate, origin in alive[:_PROBES] or self._canaries():
             if await fetcher.is_alive(gate, origin):
                 return True
         return False
+
+    def _canaries(self) -> list[tuple[Gate, Origin]]:
+        """Some that answered lately and did not fail here; by chance, since other tasks may have the same question."""
+        fetcher, found = self._fetcher, []
+        for canary in random.sample(fetcher.canaries, len(fetcher.canaries)):
+            target = parsed(canary)
+            if target is not None and target.hostname and self._settings.may_visit(target.hostname):
+                gate = fetcher.gate(target.hostname, wait_first=True)
+                origin = gate.origin(target.origin)
+                if gate.is_open(origin) and gate not in self._silent:
+                    found.append((gate, origin))
+            if len(found) == _PROBES:
+                break
+        return found
 
     async def _give(self, item: _Item[_K], fetched: Fetched) -> None:
         if item not in self._waiting:

@@ -311,11 +311,17 @@ def test_what_hosts_asked_for_holds_when_the_worker_dies(tables: Warehouse, pict
 
 
 def test_dead_hosts_are_no_outage_where_one_answered_in_an_earlier_job(tables: Warehouse, shared: Path) -> None:
-    answers = photographs(shared, 1)
+    answers = photographs(shared, 3)
+    dead = [f"http://dead{number}.localhost:81/x.jpg" for number in range(10)]
     with Server(answers) as web:
         mine = Settings(allow_private_hosts=("*.localhost",), obey_robots=False, outage_hosts=3)
         discover(tables.spark, tables, urls(web, answers))
-        assert job(tables, mine).run().final == {"ok": 1}
-        discover(tables.spark, tables, [f"http://dead{number}.localhost:81/x.jpg" for number in range(8)])
+        assert job(tables, mine).run().final == {"ok": 3}
+        discover(tables.spark, tables, dead[:8])
         assert job(tables, mine).run().outcomes == {"connection_error": 8}
-        assert 0 < len(web.requests(path="/robots.txt")) <= 2  # a task each
+        assert 0 < len(web.requests(path="/robots.txt")) <= 2  # for each three hosts
+    # Where they do not answer any more, either, fewer than three hosts are enough.
+    discover(tables.spark, tables, dead)
+    with pytest.raises(OutageError):
+        job(tables, mine).run()
+    assert outcomes_by_url(tables)[dead[9]] == "outage"

@@ -62,6 +62,39 @@ def test_canaries_that_are_gone_too(canaries: list[str]) -> None:
     assert found(fetch(*dead(25), outage_hosts=20, canaries=canaries)) == {"outage": 25}
 
 
+GONE = [f"http://gone{number}.localhost:81" for number in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("canaries", "outcome"),
+    [
+        (GONE, "outage"),
+        (GONE[:2], "connection_error"),  # too few to be sure
+        ([*GONE[:2], "http://dead0.localhost:81"], "connection_error"),  # no news of that one
+        ([*GONE[:2], "WEB"], "connection_error"),
+    ],
+)
+def test_a_task_of_few_hosts_of_which_none_answers(web: RawWeb, canaries: list[str], outcome: str) -> None:
+    known = [web.url("") if canary == "WEB" else canary for canary in canaries]
+    fetched = fetch(*dead(2), outage_hosts=20, canaries=known)
+    assert found(fetched) == {outcome: 2}
+    assert {state.failures for state in states(fetched).values()} == {0 if outcome == "outage" else 1}
+    assert len(web.log) == ("WEB" in canaries)
+
+
+def test_one_answer_and_few_failures_need_no_canary(web: RawWeb) -> None:
+    web.answers = {"/x.jpg": Reply()}
+    assert found(fetch(web.url(), *dead(2), canaries=GONE)) == {"ok": 1, "connection_error": 2}
+
+
+def test_tasks_ask_different_canaries(web: RawWeb) -> None:
+    canaries = [web.url("", f"c{number}.localhost") for number in range(9)]
+    for _ in range(9):
+        fetch(*dead(3), outage_hosts=3, canaries=canaries)
+    assert len(web.log) == 9
+    assert len({asked.host for asked in web.log}) > 1
+
+
 def test_the_web_goes_away_in_the_middle(web: RawWeb) -> None:
     """What had its answer keeps it; what failed, is in flight or has not begun ends as an outage, each once."""
     web.answers = {"/x.jpg": Reply()}
