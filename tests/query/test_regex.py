@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pymongo
@@ -66,11 +67,15 @@ def collection(mongod: pymongo.MongoClient[Any], texts: list[str]) -> Iterator[C
 
 
 def found(pattern: str, options: str, texts: list[str]) -> list[str]:
+    """By the two libraries in which RE2 is: Arrow (of Spark's back end) and DuckDB."""
     made = translate(pattern, options)
     begun = [text for text in texts if text.startswith(made.prefix)]
     if made.re2 is None:
         return begun
     matches = pc.match_substring_regex(pa.array(begun, pa.string()), made.re2).to_pylist()
+    sql = "SELECT list_transform($1::VARCHAR[], lambda text: regexp_matches(text, $2::VARCHAR))"
+    ((in_duckdb,),) = duckdb.execute(sql, [begun, made.re2]).fetchall()
+    assert in_duckdb == matches, (pattern, options)
     return [text for text, matching in zip(begun, matches, strict=True) if matching]
 
 
