@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 from pyspark import TaskContext
@@ -16,9 +16,13 @@ from pyspark.sql.types import StringType, StructField, StructType
 from cortex_spark.detect import Model
 from cortex_spark.engine.download import Row
 from cortex_spark.engine.journal import Journal
-from cortex_spark.engine.pipeline import EngineConfig, Pipeline
+from cortex_spark.engine.pipeline import EngineConfig, Pipeline, Visits
 from cortex_spark.engine.worker import attempt_number, on_device
+from cortex_spark.fetch import HostState
 from cortex_spark.schema import PLANS, SAMPLE
+from cortex_spark.sources.urls import UrlError, address
+from cortex_spark.table import Warehouse
+from cortex_spark.table.forgotten import Memory, hashed, recall, refused_hashes
 
 _FIELDS: Final = (
     "width",
@@ -44,14 +48,26 @@ def register_analyze(spark: SparkSession, model: Model, config: EngineConfig, na
     download of its own. Name its result once and take the fields from that::
 
         SELECT url, a.width, a.object_analysis FROM (SELECT url, analyze(url) AS a FROM links)
+
+    What was taken down from the warehouse, or is refused, by the time of this call ends as ``forgotten``. The limits of
+    a host hold within a task only, and nothing is remembered of hosts afterwards: have all URLs of a host in one task,
+    by ``FROM (SELECT * FROM links DISTRIBUTE BY parse_url(url, 'HOST'))``, and no labelling job beside it.
+
+    Raises:
+        CortexError: the list of refused hashes is unusable.
     """
-    shipped = spark.sparkContext.broadcast(model)
+    warehouse = Warehouse(spark, config.root)
+    shipped = spark.sparkContext.broadcast((model, recall(warehouse), refused_hashes(warehouse, config.settings)))
 
     def analyze(columns: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
+        model, memory, refused = shipped.value
+        hosts: dict[str, HostState] = {}
         for number, urls in enumerate(columns):
-            with Journal(_journal_key(shipped.value, urls, number)) as journal:
-                pipeline = Pipeline(on_device(config), shipped.value, journal, attempt_number())
-                yield _frame(urls, pipeline)
+            with Journal(_journal_key(model, urls, number)) as journal:
+                attempt = attempt_number()
+                visits = Visits(hosts=hosts, retried=attempt > 0)
+                pipeline = Pipeline(on_device(config), model, journal, attempt, visits=visits, refused=refused)
+                yield _frame(urls, pipeline, memory, hosts)
                 journal.remove()
 
     # Spark reads from the type hints what kind of function this is; its own stubs want it said twice.
@@ -72,20 +88,33 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _frame(urls: pd.Series, pipeline: Pipeline) -> pd.DataFrame:
+def _is_forgotten(url: str, memory: Memory) -> bool:
+    """Whether ``url``, its host or a domain above that was taken down."""
+    try:
+        found = address(url)
+    except UrlError:
+        return False
+    host = (found.host or "").lower()
+    labels = host.split(".")
+    above = {hashed(f"*.{'.'.join(labels[first:])}") for first in range(1, len(labels))}
+    return found.id in memory.of("url") or hashed(host) in memory.of("host") or bool(above & memory.of("domain"))
+
+
+def _frame(urls: pd.Series, pipeline: Pipeline, memory: Memory, hosts: dict[str, HostState]) -> pd.DataFrame:
+    """A row of ANALYSIS for each of ``urls``; what is to be remembered of their hosts goes into ``hosts``."""
     blank = dict.fromkeys(PLANS.names)
-    rows: list[Row] = [
-        {**blank, "_id": _digest(url), "url": url, "tries": 0}
-        for url in dict.fromkeys(url for url in urls if url is not None)  # each once
-    ]
-    found: dict[str, dict[str, Any]] = {}
+    nothing = dict.fromkeys(ANALYSIS.names)
+    asked = dict.fromkeys(url for url in urls if url is not None)  # each once
+    found = {url: nothing | {"outcome": "forgotten"} for url in asked if _is_forgotten(url, memory)}
+    rows: list[Row] = [{**blank, "_id": _digest(url), "url": url, "tries": 0} for url in asked if url not in found]
     by_id = {row["_id"]: row["url"] for row in rows}
     for attempt in pipeline.run(rows):
+        if attempt["host_state"] is not None:
+            hosts[attempt["host_state"]["host"]] = HostState.from_row(attempt["host_state"])
         sample = attempt["sample"] or {}
         found[by_id[attempt["_id"]]] = {
             "outcome": attempt["outcome"],
             "detail": attempt["detail"],
             **{field: sample.get(field) for field in _FIELDS},
         }
-    nothing = dict.fromkeys(ANALYSIS.names)
     return pd.DataFrame([found.get(url, nothing) for url in urls], columns=ANALYSIS.names)

@@ -20,10 +20,11 @@ from cortex_spark.detect import Model, resolve_model
 from cortex_spark.engine.label import LabelJob, LabelReport
 from cortex_spark.engine.pipeline import EngineConfig
 from cortex_spark.engine.udf import register_analyze
-from cortex_spark.schema import SAMPLES
+from cortex_spark.schema import FORGOTTEN, SAMPLES
 from cortex_spark.sources import store
 from cortex_spark.sources.urls import image_id
 from cortex_spark.table import Warehouse
+from cortex_spark.table.forgotten import hashed
 from tests.engine.planted import PlantedDecoder
 from tests.web import JPEG, asked, discover, photographs, urls
 
@@ -250,6 +251,35 @@ def test_udf_gives_the_same_as_the_job(tables: Warehouse, web: Server, shared: P
             sample = samples[row["url"].removesuffix("#top")]
             for name in ("width", "height", "hash", "format", "bytes", "histogram", "object_analysis", "annotators"):
                 assert row[name] == sample[name], name
+
+
+def test_udf_knows_what_is_refused_and_who_wants_peace(
+    tables: Warehouse, web: Server, shared: Path, model: Model
+) -> None:
+    answers = photographs(shared, 5, hosts=5)
+    busy = {("h4.localhost", f"/{n}.jpg"): Answer(status=503, headers=(("Retry-After", "7200"),)) for n in range(3)}
+    web.publish(answers | busy)
+    found = urls(web, answers)
+    remembered = {"url": image_id(found[0]), "host": hashed("h1.localhost"), "domain": hashed("*.h2.localhost")}
+    remembered["hash"] = hashlib.sha256(list(answers.values())[3].body).hexdigest()
+    rows = [(kind, value, datetime.now(UTC), None) for kind, value in remembered.items()]
+    memory = tables.spark.createDataFrame(rows, FORGOTTEN)
+    tables.append_once(memory, "forgotten", app_id="test", version=0)
+    register_analyze(tables.spark, model, EngineConfig(SETTINGS, tables.root))
+    below = f"http://a.h2.localhost:{web.port}/1.jpg"
+    column = [*found[:4], below, *urls(web, busy)]
+    links = tables.spark.createDataFrame([(url,) for url in column], "url string").coalesce(1)
+    links.createOrReplaceTempView("links")
+    tables.spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", 1)
+    try:
+        query = "SELECT url, a.outcome FROM (SELECT url, analyze(url) AS a FROM links)"
+        outcomes = {row["url"]: row["outcome"] for row in tables.spark.sql(query).collect()}
+    finally:
+        tables.spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
+    assert [outcomes[url] for url in column[:5]] == ["forgotten", "forgotten", "ok", "forgotten", "forgotten"]
+    assert sorted(outcomes[url] for url in column[5:]) == ["deferred", "deferred", "http_503"]
+    assert {request.host for request in asked(web)} == {"h2.localhost", "h3.localhost", "h4.localhost"}
+    assert len([request for request in asked(web) if request.host == "h4.localhost"]) == 1
 
 
 def test_waiting_urls_come_at_their_time(tables: Warehouse, web: Server, shared: Path, model: Model) -> None:
