@@ -7,10 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pyspark.sql import SparkSession
+from typer import Typer
+from typer.testing import CliRunner
 
-from benchmarks.accuracy import FLOOR, engine_rows, score, truths, ultralytics_score
+from benchmarks.accuracy import FLOOR, engine_rows, score, truths, ultralytics_score, warehouse_rows
 from benchmarks.common.pictures import load
+from cortex_spark.demo.server import Server
 from cortex_spark.detect import resolve_model
+from cortex_spark.engine.cli import label
+from cortex_spark.table import Warehouse
+from tests.web import discover, photographs, urls
 
 
 def test_map_of_the_rows_is_that_of_ultralytics_validation(
@@ -32,6 +39,31 @@ def test_map_of_the_rows_is_that_of_ultralytics_validation(
     assert default.rectangular
     assert rectangles.map != ours.map
     assert rectangles.map > ours.map - 0.003
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_map_of_the_rows_that_cortex_label_wrote(
+    spark: SparkSession, warehouse: Path, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CORTEX_ALLOW_PRIVATE_HOSTS", "*.localhost")
+    photos, weights = shared / "photos", shared / "models" / "yolo11n-recon.pt"
+    bodies = load(photos / "images" / "val")
+    labels = truths(photos, bodies)
+    answers = photographs(shared, len(bodies))
+    app = Typer()
+    app.command()(label)
+    asked = ["--warehouse", str(warehouse), "--model", str(weights), "--confidence", str(FLOOR)]
+    with Server(answers) as web:
+        discover(spark, Warehouse(spark, str(warehouse)), urls(web, answers))
+        CliRunner().invoke(app, [*asked, "--multi-label", "--precision", "f32"], catch_exceptions=False)
+    rows, _, names = warehouse_rows(str(warehouse), labels)
+    assert len(rows) == len(labels)
+    written = score(rows, labels, names)
+    model = resolve_model(str(weights), confidence=FLOOR, precision="f32", multi_label=True)
+    assert written.map == pytest.approx(score(engine_rows(bodies, model), labels, model.names).map, abs=0.0005)
+    assert written.map == pytest.approx(ultralytics_score(weights, photos, model.imgsz[0]).map, abs=0.003)
 
 
 def test_score_knows_right_from_wrong() -> None:
