@@ -44,7 +44,7 @@ def test_sql_and_python(stored: Stored) -> None:
     found = {row["_id"] for row in scope["found"].collect()}
     assert 0 < len(found) < ROWS
     assert {row["_id"] for row in exists} == {row["_id"] for row in flattened} == found
-    assert sum(row["cats"] for row in scope["pages"].collect()) == len(found)
+    assert sum(row["cats"] for row in scope["hosts"].collect()) == len(found)
     assert {row["classname"] for row in classes} >= {"cat", "dog", "person"}
 
 
