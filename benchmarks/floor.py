@@ -95,26 +95,26 @@ def prepared_pictures(
 
 def run_once(
     bodies: Sequence[bytes], model: Model | None, detector: Detector | None, decoders: int, scaled: bool
-) -> int:
-    """All pictures once; their number."""
+) -> tuple[int, int]:
+    """All pictures once; their number, and that of their boxes."""
     fit = (model.imgsz if model is not None else MEASURED_SIZE) if scaled else None
     pictures = prepared_pictures(bodies, decoders, fit, detector)
     if detector is None or model is None:
-        return sum(1 for _ in pictures)
-    count = 0
+        return sum(1 for _ in pictures), 0
+    boxes: list[int] = []
     begun: deque[tuple[Picture, Future[Detections]]] = deque()
     while batch := list(itertools.islice(pictures, detector.batch_size)):
         found = detector.submit([prepared for _, prepared in batch if prepared is not None])
         begun += zip((picture for picture, _ in batch), found, strict=True)
         while begun and begun[0][1].done():
-            count += _finished(*begun.popleft(), model)
-    return count + sum(_finished(*one, model) for one in begun)
+            boxes.append(_finished(*begun.popleft(), model))
+    boxes += [_finished(*one, model) for one in begun]
+    return len(boxes), sum(boxes)
 
 
 def _finished(picture: Picture, found: Future[Detections], model: Model) -> int:
-    """The boxes as a row has them."""
-    found.result().boxes(model.names, picture.width, picture.height)
-    return 1
+    """How many boxes there are; they are made as a row has them."""
+    return len(found.result().boxes(model.names, picture.width, picture.height))
 
 
 def floor(
@@ -133,7 +133,7 @@ def floor(
     for _ in range(runs):
         at_work = detector.meter.seconds if detector is not None else 0.0
         with Usage() as usage:
-            count = run_once(bodies, model, detector, arrangement.decoders, scaled)
+            count, _ = run_once(bodies, model, detector, arrangement.decoders, scaled)
         rates.append(count / usage.seconds)
         cpu.append(1000 * usage.cpu / count)
         busy.append(((detector.meter.seconds if detector is not None else 0.0) - at_work) / usage.seconds)

@@ -26,8 +26,8 @@ def prepare(task: Task) -> Work:
 
     def run(count: int) -> Callable[[], Done]:
         pictures = (bodies * (count // len(bodies) + 1))[:count]
-        done = run_once(pictures, model, detector, settings["decoders"], scaled)
-        return lambda: Done(done)
+        done, boxes = run_once(pictures, model, detector, settings["decoders"], scaled)
+        return lambda: Done(done, boxes=boxes)
 
     run(32)
     return lambda: run(len(task.urls))
