@@ -46,6 +46,7 @@ def kinds(cell: Any) -> set[str]:
 
 
 @pytest.mark.timeout(900)  # the notebook has 600 seconds for each cell; machines are shared
+@pytest.mark.soak
 def test_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "1")  # this environment's kernel, not one of the user's
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))

@@ -17,6 +17,7 @@ from cortex_spark.table import Warehouse
 from tests.web import discover, photographs, urls
 
 
+@pytest.mark.soak
 def test_a_report_at_every_end(
     spark: SparkSession, warehouse: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

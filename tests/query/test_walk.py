@@ -71,9 +71,8 @@ def writing(tables: Warehouse) -> Iterator[threading.Barrier]:
         thread.join()
 
 
-@pytest.mark.parametrize(
-    ("rows", "jumps"), [(2_000, 20), pytest.param(42_000, 200, marks=[pytest.mark.soak, pytest.mark.timeout(1200)])]
-)
+@pytest.mark.soak
+@pytest.mark.parametrize(("rows", "jumps"), [(2_000, 20), pytest.param(42_000, 200, marks=pytest.mark.timeout(1200))])
 def test_pages_of_a_version_fit_together(spark: SparkSession, tmp_path: Path, rows: int, jumps: int) -> None:
     """By cursors and by numbers: each row that Spark finds at that version once, in order; ``length`` is its count."""
     tables = Warehouse(spark, str(tmp_path))

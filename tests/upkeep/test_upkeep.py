@@ -24,7 +24,7 @@ from cortex_spark.table.derived import is_complete
 from cortex_spark.table.samples import commit_samples
 from cortex_spark.upkeep import derive
 from cortex_spark.upkeep.cli import verify as verify_command
-from cortex_spark.upkeep.optimize import optimize
+from cortex_spark.upkeep.optimize import LEAST_RETENTION, optimize
 from cortex_spark.upkeep.verify import VerifyReport, verify
 from tests.table.boxes import box, make_old, oracle, record, sample, some_rows, to_frame
 
@@ -169,7 +169,7 @@ def test_old_files_go_and_young_ones_stay(tables: Warehouse) -> None:
     first = tables.version("samples")
     done = {one.table: one.vacuumed for one in optimize(tables).tables}
     assert (done["samples"], old.exists(), young.exists()) == (1, False, True)
-    assert {one.table: one.vacuumed for one in optimize(tables, retain=timedelta(days=1)).tables}["samples"] == 1
+    assert {one.table: one.vacuumed for one in optimize(tables, retain=LEAST_RETENTION).tables}["samples"] == 1
     assert not young.exists()
     assert tables.read("samples", first).count() == 1
     assert len(list(Path(tables.root, "_index", "samples").glob("*.ids"))) >= 1
@@ -178,7 +178,7 @@ def test_old_files_go_and_young_ones_stay(tables: Warehouse) -> None:
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda tables: optimize(tables, retain=timedelta(hours=23)), "--retain 23: at least 24 hours"),
+        (lambda tables: optimize(tables, retain=timedelta(hours=23)), "--retain 23: at least 25 hours"),
         (optimize, "is not a warehouse"),
         (verify, "has no tables to look at"),
     ],
