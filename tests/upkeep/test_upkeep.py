@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from pyspark.sql import SparkSession
 from typer import Typer
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 from cortex_spark.errors import CortexError
 from cortex_spark.forget.takedown import forget
 from cortex_spark.schema import DERIVED, SAMPLE
+from cortex_spark.sources.store import local_path
 from cortex_spark.table import Warehouse
 from cortex_spark.table.derived import is_complete
 from cortex_spark.table.samples import commit_samples
@@ -47,6 +49,15 @@ def data(tables: Warehouse) -> list[str]:
     return tables.read("samples").inputFiles()
 
 
+def has_bloom_filters(tables: Warehouse) -> set[str]:
+    """The columns of which every row group has one."""
+    found = duckdb.execute(
+        "SELECT path_in_schema FROM parquet_metadata($1) GROUP BY ALL HAVING bool_and(bloom_filter_offset IS NOT NULL)",
+        [[str(local_path(path)) for path in data(tables)]],
+    )
+    return {name for (name,) in found.fetchall()}
+
+
 def test_a_table_made_before_is_brought_up_to_date(tables: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     """In parts, by rows of all kinds; then it is relabelled, taken down from, and optimised again."""
     make_old(tables)
@@ -68,6 +79,7 @@ def test_a_table_made_before_is_brought_up_to_date(tables: Warehouse, monkeypatc
     (care,) = done.tables
     assert (care.table, care.files_before, care.files, care.vacuumed) == ("samples", 2, 1, 0)
     assert stored(tables) == before
+    assert has_bloom_filters(tables) == {"_id", "label_quality_estimation"}
     assert is_sound(verify(tables))
     newest = tables.version("samples")
     properties = tables.properties("samples")
