@@ -20,9 +20,8 @@ from cortex_spark.engine.pipeline import EngineConfig, Pipeline, Visits
 from cortex_spark.engine.worker import attempt_number, on_device
 from cortex_spark.fetch import HostState
 from cortex_spark.schema import PLANS, SAMPLE
-from cortex_spark.sources.urls import UrlError, address
 from cortex_spark.table import Warehouse
-from cortex_spark.table.forgotten import Memory, hashed, recall, refused_hashes
+from cortex_spark.table.forgotten import Memory, recall, refused_hashes
 
 _FIELDS: Final = (
     "width",
@@ -88,31 +87,24 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _is_forgotten(url: str, memory: Memory) -> bool:
-    """Whether ``url``, its host or a domain above that was taken down."""
-    try:
-        found = address(url)
-    except UrlError:
-        return False
-    host = (found.host or "").lower()
-    labels = host.split(".")
-    above = {hashed(f"*.{'.'.join(labels[first:])}") for first in range(1, len(labels))}
-    return found.id in memory.of("url") or hashed(host) in memory.of("host") or bool(above & memory.of("domain"))
-
-
 def _frame(urls: pd.Series, pipeline: Pipeline, memory: Memory, hosts: dict[str, HostState]) -> pd.DataFrame:
     """A row of ANALYSIS for each of ``urls``; what is to be remembered of their hosts goes into ``hosts``."""
     blank = dict.fromkeys(PLANS.names)
     nothing = dict.fromkeys(ANALYSIS.names)
+    gone = nothing | {"outcome": "forgotten"}
     asked = dict.fromkeys(url for url in urls if url is not None)  # each once
-    found = {url: nothing | {"outcome": "forgotten"} for url in asked if _is_forgotten(url, memory)}
+    found = {url: gone for url in asked if memory.has_url(url)}
     rows: list[Row] = [{**blank, "_id": _digest(url), "url": url, "tries": 0} for url in asked if url not in found]
     by_id = {row["_id"]: row["url"] for row in rows}
     for attempt in pipeline.run(rows):
         if attempt["host_state"] is not None:
             hosts[attempt["host_state"]["host"]] = HostState.from_row(attempt["host_state"])
+        url = by_id[attempt["_id"]]
+        if memory.has_url(attempt["final_url"]):  # where a redirect led
+            found[url] = gone
+            continue
         sample = attempt["sample"] or {}
-        found[by_id[attempt["_id"]]] = {
+        found[url] = {
             "outcome": attempt["outcome"],
             "detail": attempt["detail"],
             **{field: sample.get(field) for field in _FIELDS},

@@ -23,7 +23,7 @@ from pyspark.sql.types import StringType, StructField, StructType
 
 from cortex_spark.config import Settings
 from cortex_spark.errors import CortexError
-from cortex_spark.sources.urls import UrlError, address
+from cortex_spark.sources.urls import Address, UrlError, address
 from cortex_spark.table.warehouse import Warehouse
 
 #: What is remembered. ``domain`` is all hosts below a name: the value is the hash of ``*.example.org``.
@@ -50,6 +50,16 @@ class Memory:
     def of(self, kind: str) -> frozenset[str]:
         """The values of ``kind``."""
         return self.values.get(kind, frozenset())
+
+    def has_url(self, url: str | None) -> bool:
+        """Whether ``url``, its host or a domain above that is remembered: what ``marked`` says of rows, for one URL."""
+        found = _parsed(url)
+        if found is None:
+            return False
+        host = (found.host or "").lower()
+        labels = host.split(".")
+        above = {hashed(f"*.{'.'.join(labels[first:])}") for first in range(1, len(labels))}
+        return found.id in self.of("url") or hashed(host) in self.of("host") or bool(above & self.of("domain"))
 
     def plus(self, more: Iterable[tuple[str, str]]) -> Memory:
         """The memory with some more of (kind, value)."""
@@ -241,10 +251,12 @@ def _keys(names: Collection[str]) -> list[tuple[str, str, _Key]]:
 @F.udf(StructType([StructField("_id", StringType()), StructField("host", StringType())]), useArrow=True)
 def _address(url: str | None) -> tuple[str, str | None] | None:
     """What the URL rule makes of a redirect's target; NULL: nothing."""
-    if url is None:
-        return None
+    found = _parsed(url)
+    return None if found is None else (found.id, found.host)
+
+
+def _parsed(url: str | None) -> Address | None:
     try:
-        found = address(url)
+        return None if url is None else address(url)
     except UrlError:
         return None
-    return found.id, found.host

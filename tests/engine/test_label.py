@@ -258,16 +258,19 @@ def test_udf_knows_what_is_refused_and_who_wants_peace(
 ) -> None:
     answers = photographs(shared, 5, hosts=5)
     busy = {("h4.localhost", f"/{n}.jpg"): Answer(status=503, headers=(("Retry-After", "7200"),)) for n in range(3)}
-    web.publish(answers | busy)
+    moved = {("h2.localhost", "/moved.jpg"): Answer(status=302, headers=(("Location", "/gone.jpg"),))}
+    moved["h2.localhost", "/gone.jpg"] = next(iter(answers.values()))
+    web.publish(answers | busy | moved)
     found = urls(web, answers)
     remembered = {"url": image_id(found[0]), "host": hashed("h1.localhost"), "domain": hashed("*.h2.localhost")}
     remembered["hash"] = hashlib.sha256(list(answers.values())[3].body).hexdigest()
-    rows = [(kind, value, datetime.now(UTC), None) for kind, value in remembered.items()]
+    leads, gone = urls(web, moved)
+    rows = [(kind, value, datetime.now(UTC), None) for kind, value in [*remembered.items(), ("url", image_id(gone))]]
     memory = tables.spark.createDataFrame(rows, FORGOTTEN)
     tables.append_once(memory, "forgotten", app_id="test", version=0)
     register_analyze(tables.spark, model, EngineConfig(SETTINGS, tables.root))
     below = f"http://a.h2.localhost:{web.port}/1.jpg"
-    column = [*found[:4], below, *urls(web, busy)]
+    column = [*found[:4], below, leads, *urls(web, busy)]
     links = tables.spark.createDataFrame([(url,) for url in column], "url string").coalesce(1)
     links.createOrReplaceTempView("links")
     tables.spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", 1)
@@ -276,8 +279,8 @@ def test_udf_knows_what_is_refused_and_who_wants_peace(
         outcomes = {row["url"]: row["outcome"] for row in tables.spark.sql(query).collect()}
     finally:
         tables.spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
-    assert [outcomes[url] for url in column[:5]] == ["forgotten", "forgotten", "ok", "forgotten", "forgotten"]
-    assert sorted(outcomes[url] for url in column[5:]) == ["deferred", "deferred", "http_503"]
+    assert [outcomes[url] for url in column[:6]] == ["forgotten", "forgotten", "ok", *["forgotten"] * 3]
+    assert sorted(outcomes[url] for url in column[6:]) == ["deferred", "deferred", "http_503"]
     assert {request.host for request in asked(web)} == {"h2.localhost", "h3.localhost", "h4.localhost"}
     assert len([request for request in asked(web) if request.host == "h4.localhost"]) == 1
 
