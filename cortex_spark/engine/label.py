@@ -160,6 +160,10 @@ class LabelJob:
         conf = self._warehouse.spark.sparkContext.getConf()
         host = conf.get("spark.driver.host", "127.0.0.1") or "127.0.0.1"
         server = ProgressServer(host, conf.get("spark.driver.bindAddress", host) or host)
+        # To make a table, or to read its log for the first time, takes a second: the first plan does not wait for it.
+        ahead = ThreadPoolExecutor(1, thread_name_prefix="ahead")
+        ahead.map(self._warehouse.is_empty, ("attempts", "hosts", "samples"))
+        ahead.shutdown(wait=False)
         with server as progress, LabelDisplay(progress, show=self._show) as display:
             for run in self._take_over(display):
                 self._work(run, self._batches(run.run), progress, display)

@@ -8,6 +8,7 @@ a merge that loses the race against another one gets a conflict, looks again, an
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -84,6 +85,7 @@ class Warehouse:
         # Delta takes a relative path for the name of a table.
         self.root = root.rstrip("/") if ":" in root else str(Path(root).absolute())
         self._found: set[str] = set()
+        self._finding = {table: threading.Lock() for table in TABLES}
 
     def path(self, table: str) -> str:
         """The folder of ``table``."""
@@ -115,7 +117,7 @@ class Warehouse:
         return str(self._snapshot(table).metadata().id())
 
     def is_empty(self, table: str) -> bool:
-        """Whether the newest version of ``table`` is known to have no rows; no Spark job."""
+        """Whether the newest version of ``table`` is known to have no rows; read from its log, which Delta keeps."""
         files = self._snapshot(table).numOfFilesIfKnown()
         return bool(files.isDefined()) and int(files.get()) == 0
 
@@ -190,9 +192,10 @@ class Warehouse:
         return log.forTableWithSnapshot(self.spark._jsparkSession, self.path(table))._2()
 
     def _make(self, table: str) -> None:
-        if table not in self._found:
-            self.retried(lambda: self._find(table))
-            self._found.add(table)
+        with self._finding[table]:
+            if table not in self._found:
+                self.retried(lambda: self._find(table))
+                self._found.add(table)
 
     def _find(self, table: str) -> None:
         if self.has(table):
