@@ -17,8 +17,9 @@ needs_torch = $(if $(MODEL),$(if $(filter shipped %.onnx %.xml,$(MODEL))$(wildca
 demo: $(VENV)/$(if $(needs_torch),torch,demo).stamp
 	$(BIN)/cortex demo $(if $(MODEL),--model '$(MODEL)')
 
+# Two at a time, each with a Spark of its own; the tests of a file stay together, and share what it sets up.
 test: $(VENV)/test.stamp
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 soak: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -m soak

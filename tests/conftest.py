@@ -1,6 +1,7 @@
 """Fixtures that all tests share: the test material, one Spark session, an empty warehouse folder."""
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,16 @@ os.environ.setdefault("CORTEX_HOST_DELAY", "0")
 # Ultralytics would install packages while tests run.
 os.environ["YOLO_AUTOINSTALL"] = "false"
 
+_STARTED = time.monotonic()
+
 SHARED = Path(os.environ.get("CORTEX_SHARED") or Path(__file__).parents[2] / "shared")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """With CORTEX_SOAK_SECONDS no long test begins later than that: CI ends at its time on slow machines, too."""
+    seconds = os.environ.get("CORTEX_SOAK_SECONDS")
+    if seconds and item.get_closest_marker("soak") and time.monotonic() - _STARTED > float(seconds):
+        pytest.skip(f"the {seconds} seconds for long tests are over")
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from cortex_spark import __version__
 from cortex_spark.config import Settings
+from cortex_spark.engine.runs import Runs
 from cortex_spark.errors import CortexError
 from cortex_spark.export.columns import IMAGE, Columns, choose_columns
 from cortex_spark.export.folder import MANIFEST, Folder, shard_name
@@ -104,6 +105,7 @@ def export(
     if shard_rows < 1:
         raise CortexError(f"--shard-rows {shard_rows}: a shard has at least one row")
     samples, version = pinned(warehouse, version)
+    warnings = [*compiled.warnings, *(_beside_labelling(warehouse) if with_bytes else ())]
     folder = Folder.at(out)
     folder.prepare(overwrite)
 
@@ -134,12 +136,22 @@ def export(
         bytes=sum(shard["bytes"] for shard in shards),
         left_out=dict(sorted(left_out.items())),
         seconds=time.monotonic() - started,
-        warnings=compiled.warnings,
+        warnings=tuple(warnings),
     )
     settings = {"query": read(query), "private": private, "columns": columns, "shard_rows": shard_rows}
     with folder.writing(MANIFEST) as sink:
         sink.write(_manifest(settings, report, shards, _schema(chosen, with_bytes)))
     return report
+
+
+def _beside_labelling(warehouse: Warehouse) -> list[str]:
+    """Who asks hosts at the same time: a job keeps a limit over all its requests, but knows nothing of an export's."""
+    runs = Runs(warehouse).open() if warehouse.has("runs") else []
+    return [
+        f"run {run.run} of {run.owner} is labelling: a host may be asked by both, by each within its limits"
+        for run in runs
+        if run.alive
+    ]
 
 
 def _is_private() -> Column:

@@ -16,6 +16,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from cortex_spark.demo.server import Answer, Server
+from cortex_spark.engine.runs import AT_WORK, Runs
 from cortex_spark.export.parquet import export
 from cortex_spark.schema import HOSTS, SAMPLES
 from cortex_spark.sources import store
@@ -49,7 +50,7 @@ def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_same_pictures_or_none(spark: SparkSession, warehouse: Path, tmp_path: Path, web: str) -> None:
-    """Each row that comes has the bytes of its hash; what is gone or has changed is counted."""
+    """Each row that comes has the bytes of its hash; what is gone or has changed is counted, a job beside it named."""
     (tmp_path / "secret.jpg").write_bytes(b"a private picture")
     digest = store.put(str(warehouse), tmp_path / "secret.jpg")
 
@@ -64,7 +65,13 @@ def test_same_pictures_or_none(spark: SparkSession, warehouse: Path, tmp_path: P
     frame = spark.createDataFrame(pa.Table.from_pylist(rows, to_arrow_schema(SAMPLES, timezone="UTC")))
     table.append_once(frame, "samples", app_id="test", version=0)
 
-    report = export(table, "{}", str(tmp_path / "out"), shard_rows=6, with_bytes=True, private=True, columns="hash")
+    Runs(table).record("beside", "open", model="m", number=1)
+    AT_WORK.add("beside")
+    try:
+        report = export(table, "{}", str(tmp_path / "out"), shard_rows=6, with_bytes=True, private=True, columns="hash")
+    finally:
+        AT_WORK.remove("beside")
+    assert [warning.split()[:2] for warning in report.warnings] == [["run", "beside"]]
     assert (report.rows, report.shards, report.left_out) == (9, 2, {"changed": 1, "http_404": 1})
     found = pq.read_table(tmp_path / "out")
     assert found.schema.names == ["_id", "hash", "image"]
