@@ -141,7 +141,7 @@ def test_a_broken_connection_is_a_damage() -> None:
     [
         (b"", "empty"),
         (b"<html>not found</html>", "neither gzip nor WARC"),
-        (gzip.compress(b"crawl-data/x\n"), "no WARC record"),
+        (gzip.compress(b"crawl-data/x\n", mtime=0), "no WARC record"),
         (record(b"{}").replace(b"application/json", b"application/warc-fields"), "no WAT record"),
     ],
 )
