@@ -23,7 +23,7 @@ from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
 from cortex_spark.errors import CortexError
-from cortex_spark.jvm import DELTA_PACKAGE, check_java, delta_jars
+from cortex_spark.jvm import DELTA_PACKAGE, check_java, class_archive, delta_jars
 
 DELTA_EXTENSION = "io.delta.sql.DeltaSparkSessionExtension"
 
@@ -97,8 +97,8 @@ def spark_session(
     logging.getLogger("DataFrameQueryContextLogger").setLevel(logging.CRITICAL)
 
     if not _jvm_is_running():
-        check_java()
-        _start_jvm(conf, QUICK_JVM if small_queries else "")
+        java = check_java()
+        _start_jvm(conf, java, QUICK_JVM if small_queries else "")
     SparkContext._ensure_initialized()
     if SparkContext._active_spark_context is None:
         given = dict(SparkConf().getAll())
@@ -125,15 +125,17 @@ def _jvm_is_running() -> bool:
     return "PYSPARK_GATEWAY_PORT" in os.environ or SparkContext._gateway is not None
 
 
-def _start_jvm(conf: Mapping[str, str], options: str) -> None:
+def _start_jvm(conf: Mapping[str, str], java: str, options: str) -> None:
     # What a JVM can only be given before it starts. The environment ranks below a user's spark-defaults.conf.
     os.environ.setdefault("SPARK_DRIVER_MEMORY", "2g")
     logs = Path(__file__).with_name("log4j2.properties")
+    jars = ",".join(map(str, delta_jars(conf.get("spark.jars.ivySettings"))))
+    java_options = f"-Dlog4j2.configurationFile={logs.as_uri()} {options} {class_archive(java)}"
     launch = {
         # The commands draw a progress line of their own; spark-submit would switch this one on for us.
         "spark.ui.showConsoleProgress": "false",
-        "spark.driver.defaultJavaOptions": f"-Dlog4j2.configurationFile={logs.as_uri()} {options}".strip(),
-        "spark.jars": ",".join(map(str, delta_jars(conf.get("spark.jars.ivySettings")))),
+        "spark.driver.defaultJavaOptions": java_options,
+        "spark.jars": jars,
     }
     launch_conf = SparkConf(loadDefaults=False)
     launch_conf.setAll(list((launch | dict(conf)).items()))

@@ -1,6 +1,7 @@
 """The Spark session: Delta Lake works, Java and jars are looked after, what the user has set stands."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pyspark.sql import SparkSession
 
 from cortex_spark import jvm, session
 from cortex_spark.errors import CortexError
-from cortex_spark.jvm import DELTA_PACKAGE, check_java, delta_jars
+from cortex_spark.jvm import DELTA_PACKAGE, check_java, class_archive, delta_jars
 
 LOCAL_CONF = Path(__file__).parents[1] / "conf" / "local.conf"
 SPARK_SUBMIT = Path(pyspark.__file__).parent / "bin" / "spark-submit"
@@ -214,6 +215,31 @@ def test_jars_that_cannot_be_fetched_are_named_with_the_remedy(tmp_path: Path, m
     assert DELTA_PACKAGE in str(raised.value)
     assert "\n" not in str(raised.value)
     assert not list((tmp_path / "jars").iterdir())
+
+
+def test_classes_come_out_of_an_archive_that_an_earlier_jvm_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CORTEX_JARS", str(tmp_path))
+    java = check_java()
+    program = ("-cp", str(Path(pyspark.__file__).parent / "jars" / "*"), "org.apache.ivy.Main", "-version")
+    first = jvm._run_java(*class_archive(java).split(), *program)
+    (left,) = tmp_path.iterdir()
+    assert "ArchiveClassesAtExit" in class_archive(java)  # as long as somebody may still be writing it
+    os.utime(left, (0, 0))
+    second = jvm._run_java(*class_archive(java).split(), "-Xlog:class+load", *program)
+    assert re.search(r"org\.apache\.ivy\.Main source: shared objects file \(top\)", second.stdout)
+    # One that does not fit costs no start, and nobody a line.
+    (archive,) = tmp_path.iterdir()
+    archive.chmod(0o600)
+    archive.write_bytes(b"something else")
+    third = jvm._run_java(*class_archive(java).split(), *program)
+    assert (third.returncode, third.stdout, third.stderr) == (0, first.stdout, first.stderr)
+    # One whose JVM was killed while it wrote goes away.
+    torn = archive.rename(archive.with_suffix(".1.left"))
+    os.utime(torn, (0, 0))
+    assert "ArchiveClassesAtExit" in class_archive(java)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_later_start_needs_no_network_and_says_nothing(script: Path, tmp_path: Path) -> None:
