@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import subprocess
+import sys
 import tempfile
 import time
 from importlib.metadata import version
@@ -31,9 +32,17 @@ DELTA_PACKAGE = f"io.delta:delta-spark_{_SPARK}_2.13:{_DELTA}"
 _PACKAGES = (DELTA_PACKAGE, f"io.delta:delta-storage:{_DELTA}")
 _MEGABYTES = 10
 
-# How a whole archive of classes begins: its header is written last. And after so long nobody is writing at it any more.
-_ARCHIVE_MAGIC = (0xF00BABA8).to_bytes(4, "little")
+# How a whole archive of classes begins (its header is written last); after so long nobody is writing at it any more.
+_ARCHIVE_MAGIC = (0xF00BABA8).to_bytes(4, sys.byteorder)
 _ARCHIVE_SECONDS = 30
+# Archives of a Java or a Spark that nobody starts any more.
+_UNUSED_SECONDS = 60 * 86400
+# JVMs that may be killed while they write theirs, as where a container ends with its command.
+_MAX_TRIES = 5
+# Where Java takes options from beside the command line; those that do not go with an archive; folders that do.
+_JAVA_OPTIONS = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "SPARK_SUBMIT_OPTS")
+_UNPLAIN = re.compile("share|archive|aot|align|compressed|module|agent", re.IGNORECASE)
+_PLAIN_PATH = re.compile(r"[\w./@+=~,-]+")
 
 # Only Maven Central and the machine's own Maven folder; Spark's default asks a second server that holds none of these.
 _SETTINGS = """\
@@ -94,32 +103,46 @@ def jar_folder() -> Path:
     return cache / "cortex-spark" / "jars"
 
 
-def class_archive(java: str) -> str:
+def class_archive(java: str, told: str) -> str:
     """Returns the JVM options by which Spark's classes come out of an archive (class data sharing), read and verified.
 
     Where there is none yet, this JVM leaves one beside the jars (190 MB) while it ends, some seconds after the command,
     and half a minute later a start takes it. Measured on 2 slow cores: a session and its first Delta table in 19 s
-    instead of 28 (36 for the one that leaves it). A JVM that an archive does not fit ignores it.
+    instead of 28 (36 for the one that leaves it). A JVM that an archive does not fit ignores it, but one that cannot
+    leave an archive may refuse to start: so only plain ones are asked to, and not for ever if nothing comes of it.
 
     Args:
         java: what ``check_java`` returned.
+        told: all options that somebody else gives this JVM.
     """
-    folder = jar_folder()
-    key = hashlib.sha256(f"{java}\n{pyspark.__file__}\n{pyspark.__version__}".encode()).hexdigest()[:16]
-    archive = folder / f"classes-{key}.jsa"
-    with contextlib.suppress(OSError):
-        for left in folder.glob(f"classes-{key}.*.left"):
-            if time.time() - left.stat().st_mtime > _ARCHIVE_SECONDS:
-                with left.open("rb") as file:
-                    whole = file.read(len(_ARCHIVE_MAGIC)) == _ARCHIVE_MAGIC
-                left.unlink() if archive.exists() or not whole else left.replace(archive)
-    if any(map(str.isspace, str(folder))):  # Java options are split at blanks
+    folder, spark = jar_folder(), Path(pyspark.__file__).parent
+    # A folder of settings is a part of the class path that cannot be archived.
+    settings = [os.environ.get(name, "") for name in ("SPARK_CONF_DIR", "HADOOP_CONF_DIR", "YARN_CONF_DIR")]
+    has_settings = any(settings) or (spark / "conf").exists() or "SPARK_DIST_CLASSPATH" in os.environ
+    told = " ".join([told, *(os.environ.get(name, "") for name in _JAVA_OPTIONS)])
+    if "sharing" not in java or has_settings or _UNPLAIN.search(told) or not _PLAIN_PATH.fullmatch(str(folder)):
         return ""
-    quiet = "-Xlog:cds=off,cds+dynamic=off,class+path=off"
-    if archive.exists():
-        return f"{quiet} -XX:SharedArchiveFile={archive}"
-    left = folder / f"classes-{key}.{os.getpid()}.left"
-    return f"{quiet} -XX:ArchiveClassesAtExit={left}" if os.access(folder, os.W_OK) else ""
+    with contextlib.suppress(OSError):
+        jars = sorted((jar.name, jar.stat().st_size, jar.stat().st_mtime_ns) for jar in (spark / "jars").iterdir())
+        key = hashlib.sha256(repr((java, str(spark), jars)).encode()).hexdigest()[:16]
+        archive, tries = folder / f"classes-{key}.jsa", folder / f"classes-{key}.tries"
+        for other in folder.glob("classes-*"):
+            age = time.time() - other.stat().st_mtime
+            if other.match(f"classes-{key}.*.left") and age > _ARCHIVE_SECONDS:
+                with other.open("rb") as file:
+                    whole = file.read(len(_ARCHIVE_MAGIC)) == _ARCHIVE_MAGIC
+                other.unlink() if archive.exists() or not whole else other.replace(archive)
+            elif age > _UNUSED_SECONDS:
+                other.unlink()
+        quiet = "-Xlog:cds=off,cds+dynamic=off,class+path=off"
+        if archive.exists():
+            os.utime(archive)
+            return f"{quiet} -XX:SharedArchiveFile={archive}"
+        if not tries.exists() or tries.stat().st_size < _MAX_TRIES:
+            with tries.open("a") as file:
+                file.write(".")
+            return f"{quiet} -XX:ArchiveClassesAtExit={folder / f'classes-{key}.{os.getpid()}.left'}"
+    return ""
 
 
 def delta_jars(ivy_settings: str | None = None) -> list[Path]:

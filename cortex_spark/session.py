@@ -130,7 +130,8 @@ def _start_jvm(conf: Mapping[str, str], java: str, options: str) -> None:
     os.environ.setdefault("SPARK_DRIVER_MEMORY", "2g")
     logs = Path(__file__).with_name("log4j2.properties")
     jars = ",".join(map(str, delta_jars(conf.get("spark.jars.ivySettings"))))
-    java_options = f"-Dlog4j2.configurationFile={logs.as_uri()} {options} {class_archive(java)}"
+    told = " ".join(value for key, value in conf.items() if key.endswith("JavaOptions"))
+    java_options = f"-Dlog4j2.configurationFile={logs.as_uri()} {options} {class_archive(java, told)}"
     launch = {
         # The commands draw a progress line of their own; spark-submit would switch this one on for us.
         "spark.ui.showConsoleProgress": "false",

@@ -221,25 +221,48 @@ def test_classes_come_out_of_an_archive_that_an_earlier_jvm_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CORTEX_JARS", str(tmp_path))
+    monkeypatch.setattr(jvm, "_MAX_TRIES", 3)
     java = check_java()
     program = ("-cp", str(Path(pyspark.__file__).parent / "jars" / "*"), "org.apache.ivy.Main", "-version")
-    first = jvm._run_java(*class_archive(java).split(), *program)
-    (left,) = tmp_path.iterdir()
-    assert "ArchiveClassesAtExit" in class_archive(java)  # as long as somebody may still be writing it
+    first = jvm._run_java(*class_archive(java, "").split(), *program)
+    (left,) = tmp_path.glob("*.left")
+    assert "ArchiveClassesAtExit" in class_archive(java, "")  # as long as somebody may still be writing it
     os.utime(left, (0, 0))
-    second = jvm._run_java(*class_archive(java).split(), "-Xlog:class+load", *program)
+    second = jvm._run_java(*class_archive(java, "").split(), "-Xlog:class+load", *program)
     assert re.search(r"org\.apache\.ivy\.Main source: shared objects file \(top\)", second.stdout)
     # One that does not fit costs no start, and nobody a line.
-    (archive,) = tmp_path.iterdir()
+    (archive,) = tmp_path.glob("*.jsa")
     archive.chmod(0o600)
     archive.write_bytes(b"something else")
-    third = jvm._run_java(*class_archive(java).split(), *program)
+    third = jvm._run_java(*class_archive(java, "").split(), *program)
     assert (third.returncode, third.stdout, third.stderr) == (0, first.stdout, first.stderr)
-    # One whose JVM was killed while it wrote goes away.
+    # One whose JVM was killed while it wrote goes away. After some of those there are no more.
     torn = archive.rename(archive.with_suffix(".1.left"))
     os.utime(torn, (0, 0))
-    assert "ArchiveClassesAtExit" in class_archive(java)
-    assert not list(tmp_path.iterdir())
+    assert "ArchiveClassesAtExit" in class_archive(java, "")
+    assert not torn.exists()
+    assert class_archive(java, "") == ""
+
+
+@pytest.mark.parametrize(
+    ("java", "told", "variable"),
+    [
+        ("mixed mode", "", ""),  # no archive of its own that ours could build on
+        ("sharing", "-Xshare:off", ""),
+        ("sharing", "-Da=b -XX:ObjectAlignmentInBytes=16", ""),
+        ("sharing", "", "JAVA_TOOL_OPTIONS=-XX:AOTCache=x"),
+        ("sharing", "", "SPARK_CONF_DIR=/etc/spark"),
+        ("sharing", "", "CORTEX_JARS=/tmp/a:b"),
+    ],
+)
+def test_only_a_plain_jvm_is_asked_for_an_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, java: str, told: str, variable: str
+) -> None:
+    monkeypatch.setenv("CORTEX_JARS", str(tmp_path))
+    assert class_archive("sharing", "-Da=b") != ""
+    if variable:
+        monkeypatch.setenv(*variable.split("=", 1))
+    assert class_archive(java, told) == ""
 
 
 def test_a_later_start_needs_no_network_and_says_nothing(script: Path, tmp_path: Path) -> None:

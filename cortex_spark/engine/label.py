@@ -11,8 +11,9 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -160,11 +161,8 @@ class LabelJob:
         conf = self._warehouse.spark.sparkContext.getConf()
         host = conf.get("spark.driver.host", "127.0.0.1") or "127.0.0.1"
         server = ProgressServer(host, conf.get("spark.driver.bindAddress", host) or host)
-        # To make a table, or to read its log for the first time, takes a second: the first plan does not wait for it.
-        ahead = ThreadPoolExecutor(1, thread_name_prefix="ahead")
-        ahead.map(self._warehouse.is_empty, ("attempts", "hosts", "samples"))
-        ahead.shutdown(wait=False)
-        with server as progress, LabelDisplay(progress, show=self._show) as display:
+        ahead = _looked_at_ahead(self._warehouse)
+        with server as progress, LabelDisplay(progress, show=self._show) as display, ahead:
             for run in self._take_over(display):
                 self._work(run, self._batches(run.run), progress, display)
             while True:
@@ -409,6 +407,17 @@ class LabelJob:
             if missing:
                 raise CortexError(f"{missing:,} URLs that this job labelled are missing in the table 'samples'")
         return report
+
+
+@contextmanager
+def _looked_at_ahead(warehouse: Warehouse) -> Iterator[None]:
+    """To make a table, or to read its log for the first time, takes a second: the first plan does not wait for it."""
+    ahead = ThreadPoolExecutor(1, thread_name_prefix="ahead")
+    ahead.map(warehouse.is_empty, ("attempts", "hosts", "samples"))
+    try:
+        yield
+    finally:
+        ahead.shutdown(wait=False, cancel_futures=True)
 
 
 def _lane(run: str, batch: int) -> str:

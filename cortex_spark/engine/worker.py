@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -54,7 +55,8 @@ def labeller(
         urls = [row for row in rows if row["host_state"] is None]
         if not urls:
             return
-        os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)  # of this thread, and all that it starts
+        with contextlib.suppress(OSError):  # of this thread and all that it starts, as long as Spark keeps the worker
+            os.setpriority(os.PRIO_PROCESS, 0, max(os.getpriority(os.PRIO_PROCESS, 0), _NICENESS))
         first, attempt = urls[0], attempt_number()
         states = [HostState.from_row(row["host_state"]) for row in rows if row["host_state"] is not None]
         with Journal(f"{first['run']}-{first['batch']}-{first['task']}") as journal:

@@ -148,7 +148,7 @@ def _beside_labelling(warehouse: Warehouse) -> list[str]:
     """Who asks hosts at the same time: a job keeps a limit over all its requests, but knows nothing of an export's."""
     runs = Runs(warehouse).open() if warehouse.has("runs") else []
     return [
-        f"run {run.run} of {run.owner} is labelling: a host may be asked by both, by each within its limits"
+        f"run {run.run} of {run.owner} was labelling beside this: hosts may have been asked by both, each within limits"
         for run in runs
         if run.alive
     ]
