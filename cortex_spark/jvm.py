@@ -107,7 +107,7 @@ def class_archive(java: str, told: str) -> str:
     """Returns the JVM options by which Spark's classes come out of an archive (class data sharing), read and verified.
 
     Where there is none yet, this JVM leaves one beside the jars (190 MB) while it ends, some seconds after the command,
-    and half a minute later a start takes it. Measured on 2 slow cores: a session and its first Delta table in 19 s
+    and half a minute later a start takes it. By hand, on 2 slow cores: a session and its first Delta table in 19 s
     instead of 28 (36 for the one that leaves it). A JVM that an archive does not fit ignores it, but one that cannot
     leave an archive may refuse to start: so only plain ones are asked to, and not for ever if nothing comes of it.
 
@@ -116,9 +116,9 @@ def class_archive(java: str, told: str) -> str:
         told: all options that somebody else gives this JVM.
     """
     folder, spark = jar_folder(), Path(pyspark.__file__).parent
-    # A folder of settings is a part of the class path that cannot be archived.
-    settings = [os.environ.get(name, "") for name in ("SPARK_CONF_DIR", "HADOOP_CONF_DIR", "YARN_CONF_DIR")]
-    has_settings = any(settings) or (spark / "conf").exists() or "SPARK_DIST_CLASSPATH" in os.environ
+    # A folder of settings cannot be archived, and another Spark has other classes.
+    named = ("SPARK_HOME", "SPARK_CONF_DIR", "HADOOP_CONF_DIR", "YARN_CONF_DIR", "SPARK_DIST_CLASSPATH")
+    has_settings = any(map(os.environ.get, named)) or (spark / "conf").exists()
     told = " ".join([told, *(os.environ.get(name, "") for name in _JAVA_OPTIONS)])
     if "sharing" not in java or has_settings or _UNPLAIN.search(told) or not _PLAIN_PATH.fullmatch(str(folder)):
         return ""
@@ -136,7 +136,8 @@ def class_archive(java: str, told: str) -> str:
                 other.unlink()
         quiet = "-Xlog:cds=off,cds+dynamic=off,class+path=off"
         if archive.exists():
-            os.utime(archive)
+            with contextlib.suppress(OSError):  # a folder that is only read
+                os.utime(archive)
             return f"{quiet} -XX:SharedArchiveFile={archive}"
         if not tries.exists() or tries.stat().st_size < _MAX_TRIES:
             with tries.open("a") as file:

@@ -252,7 +252,8 @@ def test_classes_come_out_of_an_archive_that_an_earlier_jvm_left(
         ("sharing", "-Da=b -XX:ObjectAlignmentInBytes=16", ""),
         ("sharing", "", "JAVA_TOOL_OPTIONS=-XX:AOTCache=x"),
         ("sharing", "", "SPARK_CONF_DIR=/etc/spark"),
-        ("sharing", "", "CORTEX_JARS=/tmp/a:b"),
+        ("sharing", "", "SPARK_HOME=/opt/spark"),
+        ("sharing", "", "CORTEX_JARS={}/a:b"),
     ],
 )
 def test_only_a_plain_jvm_is_asked_for_an_archive(
@@ -261,7 +262,9 @@ def test_only_a_plain_jvm_is_asked_for_an_archive(
     monkeypatch.setenv("CORTEX_JARS", str(tmp_path))
     assert class_archive("sharing", "-Da=b") != ""
     if variable:
-        monkeypatch.setenv(*variable.split("=", 1))
+        (tmp_path / "a:b").mkdir()
+        name, value = variable.format(tmp_path).split("=", 1)
+        monkeypatch.setenv(name, value)
     assert class_archive(java, told) == ""
 
 
