@@ -69,7 +69,9 @@ def query(
             start = time.monotonic()
             found = read_page(source, q, page, engine=chosen.value, **wanted)
             seconds = time.monotonic() - start
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RuntimeError) as stop:
+        if isinstance(stop, RuntimeError) and "Query interrupted" not in str(stop):  # DuckDB's word for Ctrl-C
+            raise
         err.print("stopped by Ctrl-C before the page was there; a query changes nothing")
         raise typer.Exit(130) from None
     for warning in found.warnings:

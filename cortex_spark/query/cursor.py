@@ -1,7 +1,8 @@
 """Cursors: signed words that say where a walk through an answer goes on.
 
-A cursor holds the table version, a digest of the question (filter and sort), the sort keys of the last document that
-was shown and how many were shown until then. It is signed with a key of the warehouse, so that nobody makes one up.
+A cursor holds the table and its version, a digest of the question (filter and sort), the sort keys of the last document
+that was shown, how many were shown until then, and of how many. It is signed with a key of the warehouse, so that
+nobody makes one up.
 """
 
 from __future__ import annotations
@@ -26,20 +27,23 @@ from cortex_spark.sources.store import is_local, local_path
 LIFETIME: Final = 24 * 3600
 #: The file of the warehouse with the key.
 KEY_FILE: Final = "_cursor.key"
-_SALT: Final = "cortex.query.cursor"
+_SALT: Final = "cortex.query.cursor.2"
+NOT_OURS: Final = "this is no cursor of this warehouse: take the one that came with a page"
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Behind the document with the sort keys ``last``, which is number ``shown`` (from 1) of the answer.
+    """Behind the document with the sort keys ``last``, which was number ``shown`` (from 1) of ``length``.
 
-    ``begun`` is when the walk's first page was answered, in seconds since 1970.
+    ``table`` is Delta's id of the table, ``begun`` when the walk's first page was answered, in seconds since 1970.
     """
 
+    table: str
     version: int
     question: str
     last: tuple[Any, ...]
     shown: int
+    length: int
     begun: int
 
 
@@ -51,19 +55,20 @@ def question_digest(tree: Tree, order: Order) -> str:
 class Signer:
     """Makes and reads the cursors of one warehouse.
 
-    The key is ``configured``, or lies in a file of the warehouse that only its owner reads. Where there is neither, as
-    in a bucket, there are no cursors.
+    The key is ``configured``, or lies in a file of the warehouse that only its owner reads, and that the first cursor
+    makes. Where there is neither, as in a bucket, there are no cursors.
     """
 
     def __init__(self, root: str, configured: str | None = None) -> None:
-        key = configured or _stored_key(root)
-        self._serializer = URLSafeSerializer(key, salt=_SALT) if key else None
+        self._root = root
+        self._key = configured
 
     def sign(self, cursor: Cursor) -> str | None:
         """The cursor as text; None where there is no key."""
-        if self._serializer is None:
+        serializer = self._serializer(make=True)
+        if serializer is None:
             return None
-        return str(self._serializer.dumps([getattr(cursor, part.name) for part in fields(Cursor)]))
+        return str(serializer.dumps([getattr(cursor, part.name) for part in fields(Cursor)]))
 
     def read(self, text: str, question: str) -> Cursor:
         """The cursor that ``text`` is.
@@ -71,31 +76,37 @@ class Signer:
         Raises:
             CortexError: it is none of this warehouse's, too old, or of another question.
         """
-        if self._serializer is None:
+        serializer = self._serializer()
+        if serializer is None:
             raise CortexError(
                 "this warehouse has no key for cursors: set CORTEX_CURSOR_KEY, or give a page and a version"
             )
         try:
-            version, of, last, shown, begun = self._serializer.loads(text)
-        except BadSignature:
-            raise CortexError("this is no cursor of this warehouse: take the one that came with a page") from None
+            table, version, of, last, shown, length, begun = serializer.loads(text)
+        except (BadSignature, UnicodeError):
+            raise CortexError(NOT_OURS) from None
         if time.time() > begun + LIFETIME:
             raise CortexError(
                 f"the cursor has expired, a walk may take {LIFETIME // 3600} hours: begin again with the first page"
             )
         if of != question:
             raise CortexError("the cursor is of another query: filter and sort have to stay as they were")
-        return Cursor(version, of, tuple(last), shown, begun)
+        return Cursor(table, version, of, tuple(last), shown, length, begun)
+
+    def _serializer(self, *, make: bool = False) -> URLSafeSerializer | None:
+        self._key = self._key or _stored_key(self._root, make)
+        return URLSafeSerializer(self._key, salt=_SALT) if self._key else None
 
 
-def _stored_key(root: str) -> str | None:
+def _stored_key(root: str, make: bool) -> str | None:
     if not is_local(root):
         return None
     path = local_path(root) / KEY_FILE
     try:
         return path.read_text() or None
     except FileNotFoundError:
-        pass
+        if not make:
+            return None
     except OSError:
         return None
     # There as a whole or not at all, and only one of two that race.

@@ -110,6 +110,8 @@ def samples_at(root: str) -> Samples:
     Raises:
         CortexError: the warehouse is not a folder.
     """
+    if not is_local(root):
+        raise CortexError(f"{root}: DuckDB reads a warehouse in a folder of this machine; ask Spark (--engine spark)")
     return _samples_at(str(local_path(root).absolute()))
 
 
@@ -122,9 +124,11 @@ def _by_spark(warehouse: Warehouse, query: str | Mapping[str, Any], page: int | 
     signer = Signer(warehouse.root, Settings().cursor_key)
     request = ask(query, page, signer=signer, **wanted)
     samples, version, memory = _pinned(warehouse, request.version)
+    table = warehouse.table_id("samples")
+    request.check_table(table)
     operand, descending = request.order[0]
     hidden = None if memory.is_settled else memory.digest
-    key = (warehouse.table_id("samples"), version, repr((request.query.tree, request.order[0])), hidden)
+    key = (warehouse.root, table, version, repr((request.query.tree, request.order[0])), hidden)
     condition = predicate(warehouse, request.query, version)
     matching = samples.filter(condition)
     with reading(warehouse, version):
@@ -135,7 +139,7 @@ def _by_spark(warehouse: Warehouse, query: str | Mapping[str, Any], page: int | 
         if groups.length and not places:
             places = _places(matching, request, groups)
         rows, last = _rows(warehouse, samples, condition, places, request)
-    return request.answer(groups.length, version, rows, last, signer)
+    return request.answer(groups.length, table, version, rows, last, signer)
 
 
 def _groups(matching: DataFrame, operand: Operand, descending: bool) -> Groups:
@@ -165,8 +169,8 @@ def _groups(matching: DataFrame, operand: Operand, descending: bool) -> Groups:
 
 
 def _with_files(rows: DataFrame) -> DataFrame:
-    """With what ``_WHERE`` names; before rows move."""
-    return rows.withColumns({"__file": F.input_file_name(), "__landed": F.unix_millis("landed_at")})
+    """With what ``_WHERE`` names. Not ``input_file_name``: above a filter in Python that is another row's file."""
+    return rows.withColumns({"__file": F.col("_metadata.file_path"), "__landed": F.unix_millis("landed_at")})
 
 
 def _first_places(request: Request, groups: Groups) -> Sequence[Mapping[str, Any]]:

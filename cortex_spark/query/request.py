@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from cortex_spark.errors import CortexError
 from cortex_spark.query import order as orders
-from cortex_spark.query.cursor import Cursor, Signer, question_digest
+from cortex_spark.query.cursor import NOT_OURS, Cursor, Signer, question_digest
 from cortex_spark.query.document import Projection, parse_fields, parse_sort, to_document
 from cortex_spark.query.mongo import Query, compile_query
 
@@ -53,6 +53,15 @@ class Request:
         """How many documents stand before those that are asked for."""
         return self.after.shown if self.after else (self.number - 1) * PAGE_SIZE
 
+    def check_table(self, table: str) -> None:
+        """Whether the cursor, if there is one, is of the table with this id of Delta's.
+
+        Raises:
+            CortexError: it is of another one.
+        """
+        if self.after is not None and self.after.table != table:
+            raise CortexError(NOT_OURS)
+
     def check(self, length: int) -> None:
         """Whether the page is there, of ``length`` documents.
 
@@ -66,15 +75,23 @@ class Request:
             )
 
     def answer(
-        self, length: int, version: int, rows: Iterable[Mapping[str, Any]], last: Sequence[Any], signer: Signer
+        self,
+        length: int,
+        table: str,
+        version: int,
+        rows: Iterable[Mapping[str, Any]],
+        last: Sequence[Any],
+        signer: Signer,
     ) -> Page:
-        """The page of ``rows``; ``last`` are the sort keys of the last one."""
+        """The page of ``rows``; ``last`` are the sort keys of the last one, ``table`` is Delta's id."""
         data = [self.fields.project(to_document(row)) for row in rows]
         shown = self.offset + len(data)
+        # Of what was shown some may have been taken down since: then only a page that is not full is surely the last.
+        is_exact = self.after is None or self.after.length == length
         cursor = None
-        if data and shown < length:
+        if data and (shown < length if is_exact else len(data) == PAGE_SIZE):
             begun = self.after.begun if self.after else int(time.time())
-            cursor = signer.sign(Cursor(version, self.question, tuple(last), shown, begun))
+            cursor = signer.sign(Cursor(table, version, self.question, tuple(last), shown, length, begun))
         number = -(-shown // PAGE_SIZE) if self.after else self.number
         return Page(number, length, version, data, self.query.warnings, cursor)
 

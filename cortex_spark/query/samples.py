@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -77,14 +77,18 @@ class Window:
 
 @dataclass(frozen=True)
 class View:
-    """``samples`` at one version as one question sees it; ``hidden`` is what must not be shown of it."""
+    """``samples`` at one version as one question sees it.
+
+    ``hidden`` is what must not be shown of it. Unless it is ``mixed``, every file has all columns of ``SAMPLES``.
+    """
 
     snapshot: Snapshot
     hidden: Memory | None
+    mixed: bool
 
     @property
     def is_complete(self) -> bool:
-        """Whether every file has all columns of ``SAMPLES``."""
+        """Whether all rows have their derived columns."""
         return is_complete(self.snapshot.properties, self.snapshot.version)
 
 
@@ -106,6 +110,7 @@ class Samples:
         self._indexes = Indexes(self.root)
         self._cursor_key = settings.cursor_key
         self._remembered = RememberedGroups()
+        self._mixed: set[Hashable] = set()  # snapshots with files that lack columns
         # What does not fit into memory goes where temporary files go, not into the folder we were called in.
         scratch = os.path.join(tempfile.gettempdir(), f"cortex-duckdb-{os.getpid()}")  # noqa: PTH118
         config = _SETTINGS | {"temp_directory": scratch}
@@ -129,16 +134,23 @@ class Samples:
         signer = self.signer
         request = ask(query, page, version=version, fields=fields, sort=sort, cursor=cursor, signer=signer)
         # Without a version, the newest may change under our hands: files that a take-down removes go at once.
-        for attempt in range(2):
+        is_first = request.version is None
+        while True:
             view = self._view(request.version)
             try:
                 return self._page(request, view, signer)
             except duckdb.IOException as error:
                 if not view.snapshot.missing:
                     raise
-                if request.version is not None or attempt:
+                if not is_first:
                     raise self._gone(view.snapshot.version) from error
-        raise AssertionError("unreachable")
+                is_first = False
+            except (duckdb.BinderException, duckdb.InvalidInputException):
+                # There are files of before a column was added. To look for them beforehand takes longer than most
+                # questions; to take all files for such ones does, too.
+                if view.mixed:
+                    raise
+                self._mixed.add(view.snapshot.key)
 
     def count(self, query: str | Mapping[str, Any], *, version: int | None = None) -> int:
         """How many documents match."""
@@ -161,17 +173,18 @@ class Samples:
         # The newest version's files are there, or the answer is asked for again.
         if not is_newest and snapshot.missing:
             raise self._gone(snapshot.version)
-        return View(snapshot, None if memory.is_settled else memory)
+        return View(snapshot, None if memory.is_settled else memory, snapshot.key in self._mixed)
 
     def _gone(self, version: int) -> CortexError:
         taken_down = self._forgotten.recall(self._database.cursor())
         return CortexError((TAKEN_DOWN if taken_down else VACUUMED).format(version=version))
 
     def _page(self, request: Request, view: View, signer: Signer) -> Page:
+        request.check_table(view.snapshot.table)
         tree = request.query.derived if view.is_complete else request.query.tree
         if (isinstance(tree, Constant) and tree.negated) or not view.snapshot.files:
             request.check(0)
-            return request.answer(0, view.snapshot.version, [], (), signer)
+            return request.answer(0, view.snapshot.table, view.snapshot.version, [], (), signer)
         ids = wanted_ids(tree)
         if ids is None:
             groups = self._groups(view, tree, request.order[0])
@@ -181,13 +194,13 @@ class Samples:
         else:
             length, places, rows = self._look_up(request, view, tree, ids)
         last = places[-1].keys if places else ()
-        return request.answer(length, view.snapshot.version, rows, last, signer)
+        return request.answer(length, view.snapshot.table, view.snapshot.version, rows, last, signer)
 
     def _groups(self, view: View, tree: Tree, first: tuple[Operand, bool]) -> Groups:
         """Counts by file, and by the first sort key: times by the millisecond, others by missing, NaN or number."""
         operand, descending = first
         hidden = view.hidden.digest if view.hidden else None
-        key = (view.snapshot.table, view.snapshot.version, repr((tree, first)), hidden)
+        key = (view.snapshot.key, repr((tree, first)), hidden)
         return self._remembered.get(key, lambda: self._count(view, tree, operand, sign(descending)))
 
     def _count(self, view: View, tree: Tree, operand: Operand, direction: int) -> Groups:
@@ -308,10 +321,14 @@ class Samples:
         # What fits on a page is read at once: row groups cost more than rows.
         at_once = not unknown and sum(map(len, found.values())) <= PAGE_SIZE and request.after is None
         columns = request.fields.columns if at_once else ()
-        # A file without an index is read as a whole.
-        every, rows = self._sorted(request, view, tree, found | dict.fromkeys(unknown), columns)
+        wanted = found | dict.fromkeys(unknown)  # a file without an index is read as a whole
+        every, rows = self._sorted(request, view, tree, wanted, columns)
         request.check(len(every))
-        places = _slice(every, request)
+        places = every[request.offset :]
+        if request.after is not None:
+            behind = And((tree, after(request.order, request.after.last)))
+            places, _ = self._sorted(request, view, behind, wanted, ())
+        places = places[:PAGE_SIZE]
         return len(every), places, rows if at_once else self._fetch(view, places, request.fields.columns)
 
     def _sorted(
@@ -358,7 +375,8 @@ class Samples:
 
 #: What is said where files of an older version are gone.
 TAKEN_DOWN: Final = (
-    "version {version} of samples cannot be read any more: pictures in it were taken down; begin again with the newest"
+    "version {version} of samples cannot be read any more: pictures in it were taken down, or its files are vacuumed; "
+    "begin again with the newest"
 )
 VACUUMED: Final = "version {version} of samples cannot be read any more, its files are vacuumed: begin with the newest"
 
@@ -392,25 +410,18 @@ def _by_file(places: Sequence[Place]) -> dict[int, list[int]]:
     return by_file
 
 
-def _slice(places: list[Place], request: Request) -> list[Place]:
-    """The page's part of all places."""
-    start = request.offset
-    if request.after is not None:  # as behind the key, should rows have been hidden since
-        keys = [place.keys for place in places]
-        start = keys.index(request.after.last) + 1 if request.after.last in keys else request.after.shown
-    return places[start : start + PAGE_SIZE]
-
-
 def _source(view: View, files: Sequence[DataFile], parameters: Parameters) -> str:
     """A relation of ``files`` with all columns, and ``file_index`` and ``file_row_number``."""
     paths = parameters.plain([file.path for file in files])
-    if view.is_complete:
-        return f"read_parquet({paths})"
-    # Files of before a column was added: it is NULL there, even where no file has it.
+    # Nor does a folder with a name like ``crawl=x`` make a column.
+    if not view.mixed:
+        return f"read_parquet({paths}, hive_partitioning = false)"
+    # What a file lacks is NULL there, even where no file has it.
     types = ", ".join(f"CAST(NULL AS {type_name(part.dataType)}) AS {quoted(part.name)}" for part in SAMPLES.fields)
     return (
         f"(SELECT {types}, 0::UBIGINT AS file_index, 0::BIGINT AS file_row_number WHERE FALSE UNION ALL BY NAME"
-        f" SELECT *, file_index, file_row_number FROM read_parquet({paths}, union_by_name = true))"
+        " SELECT *, file_index, file_row_number"
+        f" FROM read_parquet({paths}, union_by_name = true, hive_partitioning = false))"
     )
 
 

@@ -131,7 +131,8 @@ def read_index(path: Path, file: DataFile) -> Index | None:
 def write_index(connection: duckdb.DuckDBPyConnection, file: DataFile, path: Path) -> None:
     """Make the index of ``file`` at ``path``: there as a whole or not at all. Raises OSError."""
     found = connection.execute(
-        "SELECT md5_number_lower(_id) AS hash, file_row_number AS row FROM read_parquet($1) WHERE _id IS NOT NULL",
+        "SELECT md5_number_lower(_id) AS hash, file_row_number AS row"
+        " FROM read_parquet($1, hive_partitioning = false) WHERE _id IS NOT NULL",
         [file.path],
     ).fetchnumpy()
     hashes = np.asarray(found["hash"], "<u8")

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 from urllib.parse import unquote
 
 import duckdb
@@ -44,12 +44,21 @@ class DataFile:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The files of a table at one version, and the table's properties then; ``table`` is Delta's id of it."""
+    """The files of a table at one version, and the table's properties then; ``table`` is Delta's id of it.
+
+    ``opened`` tells apart what has the same id and version and is not the same, as a backup that was put back.
+    """
 
     table: str
+    opened: int
     version: int
     files: tuple[DataFile, ...]
     properties: Mapping[str, str]
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """Tells it from all others that this process has seen."""
+        return self.table, self.opened, self.version
 
     @property
     def missing(self) -> list[DataFile]:
@@ -60,6 +69,18 @@ class Snapshot:
         return [file for file in self.files if file.name not in there[Path(file.path).parent]]
 
 
+#: Device, inode and the time of the last change to it, which no copy keeps.
+_Identity: TypeAlias = tuple[int, int, int]
+
+
+def _identity(path: Path) -> _Identity | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino, 0 if path.is_dir() else status.st_ctime_ns
+
+
 class Table:
     """A Delta table in a folder of this machine. Safe to be shared by threads."""
 
@@ -68,7 +89,9 @@ class Table:
         self._folder = local_path(root).absolute() / name
         self._lock = threading.Lock()
         self._log: DeltaTable | None = None
-        self._made: tuple[int, int] | None = None
+        self._opened = 0  # how often
+        self._made: _Identity | None = None  # of the folder, and of the newest commit that was read
+        self._latest: _Identity | None = None
         self._snapshots: OrderedDict[int, Snapshot] = OrderedDict()
 
     def exists(self) -> bool:
@@ -97,27 +120,33 @@ class Table:
             self._snapshots.move_to_end(version)
             return self._snapshots[version], version == newest
 
-    def _identity(self) -> tuple[int, int] | None:
+    def _identity(self) -> _Identity | None:
         """Tells a table from another one that was made in its place."""
-        try:
-            status = (self._folder / "_delta_log").stat()
-        except FileNotFoundError:
-            return None
-        return status.st_dev, status.st_ino
+        return _identity(self._folder / "_delta_log")
 
     def _refreshed(self) -> DeltaTable:
         made = self._identity()
-        if self._log is None or made != self._made:
+        if self._log is None or made != self._made or self._commit(self._log) != self._latest:
             self._snapshots.clear()
             self._log = None
             try:
                 self._log = DeltaTable(self._folder)
             except TableNotFoundError:
                 raise CortexError(f"there is no Delta table at {self._folder}") from None
+            except DeltaError as error:  # as of a folder with '%41' in its name
+                raise CortexError(
+                    f"the log of {self._folder} cannot be read without Spark (--engine spark): {error}"
+                ) from error
             self._made = made
+            self._opened += 1
         else:
             self._log.update_incremental()
+        self._latest = self._commit(self._log)
         return self._log
+
+    def _commit(self, log: DeltaTable) -> _Identity | None:
+        """Tells the newest commit of ``log`` from another one of its number: where a backup was put back."""
+        return _identity(self._folder / "_delta_log" / f"{log.version():020d}.json")
 
     def _at(self, version: int, newest: int) -> DeltaTable:
         try:
@@ -138,7 +167,7 @@ class Table:
             DataFile(self._path(row["path"]), row["size_bytes"], row["num_records"]) for row in actions.to_pylist()
         ]
         ordered = tuple(sorted(files, key=lambda file: file.path))
-        return Snapshot(str(log.metadata().id), log.version(), ordered, properties)
+        return Snapshot(str(log.metadata().id), self._opened, log.version(), ordered, properties)
 
     def _path(self, path: str) -> str:
         """Of a path as the log has it: relative as a rule, absolute in a clone, with escapes."""
@@ -152,20 +181,21 @@ class Forgotten:
 
     def __init__(self, root: str) -> None:
         self._table = Table(root, "forgotten")
-        self._known: tuple[int, Memory] | None = None
+        self._known: tuple[Snapshot, Memory] | None = None
 
     def recall(self, connection: duckdb.DuckDBPyConnection) -> Memory:
         """What is remembered now."""
         if not self._table.exists():
             return Memory()
         snapshot, _ = self._table.snapshot()
-        if self._known is None or self._known[0] != snapshot.version:
+        if self._known is None or self._known[0] is not snapshot:
             rows = []
             if snapshot.files:
                 found = connection.execute(
-                    'SELECT kind, value, epoch("at") FROM read_parquet($1, union_by_name = true)',
+                    'SELECT kind, value, epoch("at") FROM read_parquet($1, union_by_name = true,'
+                    " hive_partitioning = false)",
                     [[file.path for file in snapshot.files]],
                 )
                 rows = found.fetchall()
-            self._known = snapshot.version, memory_of(rows)
+            self._known = snapshot, memory_of(rows)
         return self._known[1]

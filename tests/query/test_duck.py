@@ -17,8 +17,12 @@ from cortex_spark.forget.takedown import forget
 from cortex_spark.query import samples
 from cortex_spark.query.page import PAGE_SIZE, Engine, page
 from cortex_spark.query.samples import Samples
+from cortex_spark.schema import DERIVED
 from cortex_spark.sources.urls import image_id
 from cortex_spark.table import Warehouse
+from cortex_spark.table.derived import is_complete
+from cortex_spark.upkeep.derive import upgrade
+from tests.table.boxes import make_old
 
 from .conftest import Stored, make_rows, to_frame
 from .test_judge import CASES, compare, generate, in_mongo
@@ -214,6 +218,13 @@ def test_taken_down_under_an_open_cursor(spark: SparkSession, tmp_path: Path, ki
     ):
         assert [document["_id"] for document in answer.data] == [one for one in left if one not in seen][:PAGE_SIZE]
         assert answer.length == len(left)
+    for engine in ("duckdb", "spark"):  # a walk comes to its end, and shows all that was not shown before
+        ids, cursor = [document["_id"] for document in first.data], first.cursor
+        while cursor is not None:
+            answer = page(tables, "{}", cursor=cursor, fields=["_id"], engine=as_engine(engine))
+            ids, cursor = ids + [document["_id"] for document in answer.data], answer.cursor
+        assert [one for one in ids if one in left] == left
+        assert len(ids) == len(set(ids))
     forget(tables, ())
     for engine in ("duckdb", "spark"):
         with pytest.raises(CortexError, match="taken down"):
@@ -258,3 +269,62 @@ def test_deletion_vectors_are_refused(spark: SparkSession, tmp_path: Path) -> No
     first = page(tables, "{}", engine="spark", fields=["_id"])
     second = page(tables, "{}", 2, engine="spark", fields=["_id"])
     assert sorted(row["_id"] for row in first.data + second.data) == sorted(expected)
+
+
+def test_folders_are_no_columns(spark: SparkSession, tmp_path: Path) -> None:
+    """A warehouse may lie below a folder with a name like ``crawl=x``, which readers take for a partition."""
+    tables = Warehouse(spark, str(tmp_path / "crawl=x" / "_id=1" / "value=2"))
+    rows = [{"_id": f"{number:032x}", "crawl": "CC-MAIN-2024-22", "width": number} for number in range(3)]
+    tables.append_once(to_frame(spark, rows), "samples", app_id="test", version=0)
+    forget(tables, entries(urls=["http://gone.example/"]))
+    reader = Samples(tables.root)
+    reader.index()
+    for query in ({"crawl": "CC-MAIN-2024-22"}, {"_id": {"$in": [row["_id"] for row in rows]}}):
+        found = reader.page(query, fields=["crawl"])
+        assert [row["crawl"] for row in found.data] == ["CC-MAIN-2024-22"] * 3
+
+
+def test_a_backup_that_is_put_back_is_another_table(spark: SparkSession, tmp_path: Path) -> None:
+    """It has the same ids and numbers of versions, and may have the same inodes."""
+    tables = Warehouse(spark, str(tmp_path / "warehouse"))
+
+    def add(first: int, rows: int, version: int) -> None:
+        made = [{"_id": f"{number:032x}"} for number in range(first, first + rows)]
+        tables.append_once(to_frame(spark, made).coalesce(1), "samples", app_id="test", version=version)
+
+    add(0, 10, 0)
+    shutil.copytree(tables.root, tmp_path / "backup")
+    add(10, 20, 1)
+    reader = Samples(tables.root)
+    assert (reader.page("{}").length, reader.page("{}").version) == (30, 2)
+    # The log's folder stays the same one.
+    log = Path(tables.root, "samples", "_delta_log")
+    for commit in [*log.glob("*.json"), *log.glob(".*.crc")]:
+        commit.unlink()
+    shutil.copytree(tmp_path / "backup", tables.root, dirs_exist_ok=True)
+    spark.catalog.clearCache()
+    DeltaLog = spark._jvm.org.apache.spark.sql.delta.DeltaLog  # type: ignore[union-attr]
+    DeltaLog.clearCache()
+    add(50, 5, 1)
+    assert (reader.page("{}").length, reader.page("{}").version) == (15, 2)
+
+
+def test_files_that_lack_columns_of_a_complete_table(spark: SparkSession, tmp_path: Path) -> None:
+    """Where nothing has to be said of a row, as of one that was only measured, `optimize` leaves its file as it is."""
+    tables = Warehouse(spark, str(tmp_path))
+    make_old(tables)
+    rows = [{"_id": f"{number:032x}", "width": number} for number in range(30)]
+    old = to_frame(spark, rows).drop(*DERIVED).coalesce(1)
+    tables.append_once(old, "samples", app_id="test", version=0)
+    upgrade(tables)
+    boxes = [[{"classname": "cat", "x1": 1}]]
+    new = to_frame(spark, [{"_id": "f" * 32, "width": 1, "object_analysis": boxes}]).coalesce(1)
+    tables.append_once(new, "samples", app_id="test", version=1)
+    assert is_complete(tables.properties("samples"), tables.version("samples"))
+    reader = Samples(tables.root)
+    cat: dict[str, Any] = {"object_analysis": {"$elemMatch": {"$elemMatch": {"classname": "cat"}}}}
+    assert [row["_id"] for row in reader.page(cat).data] == ["f" * 32]
+    assert reader.page({"$nor": [cat]}).length == 30
+    assert reader.page({"objects.cat.count": {"$gte": 1}}, fields="all").length == 1
+    assert reader.page({}, sort={"objects.cat.count": -1}).data[0]["_id"] == "f" * 32
+    assert page(tables, {"$nor": [cat]}, engine="spark").length == 30

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -127,6 +128,24 @@ def test_first_pages_by_a_number(stored: Stored, name: str, direction: int) -> N
                 for one in pages
             ]
             assert [row["_id"] for row in behind[0].data] == [row["_id"] for row in behind[1].data]
+
+
+@pytest.mark.parametrize("sort", [None, {"width": -1}])
+def test_spark_knows_the_files_of_what_python_filters(
+    spark: SparkSession, tmp_path: Path, sort: dict[str, int] | None
+) -> None:
+    """RE2 runs in Python, and batches of rows go there across the borders of files; names of folders are escaped."""
+    tables = Warehouse(spark, str(tmp_path / "a b%20ü"))
+    for number in range(4):
+        rows = [{"_id": f"{row:032x}", "url": f"http://a.example/{row}", "width": row} for row in range(number, 60, 4)]
+        frame = to_frame(spark, [row | {"landed_at": datetime(2024, 1, 1, tzinfo=UTC)} for row in rows])
+        tables.append_once(frame.coalesce(1), "samples", app_id="test", version=number)
+    query = {"url": {"$regex": "[13579]$"}}
+    pages = [page(tables, query, number, sort=sort, engine="spark", fields=["width"]) for number in (1, 2)]
+    assert [row["width"] for one in pages for row in one.data] == sorted(range(1, 60, 2), reverse=sort is not None)
+    assert [one.length for one in pages] == [30, 30]
+    with pytest.raises(CortexError, match="cannot be read without Spark"):  # by a fault of the library that reads it
+        page(tables, query)
 
 
 def test_complement(stored: Stored) -> None:
