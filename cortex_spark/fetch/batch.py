@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,8 @@ _K = TypeVar("_K")
 _PROBES: Final = 3
 #: Hosts that are visited at a time, for each connection: most of them wait for their turn.
 _VISITS: Final = 2
+#: How often it is looked whether anybody has answered.
+_LOOK_SECONDS: Final = 0.1
 #: What says that a host was silent, and may have to be taken back.
 _UNSURE: Final = SILENT | {"host_down"}
 
@@ -76,6 +79,7 @@ class Batch(Generic[_K]):
     def _add(self, key: _K, request: Request) -> None:
         target = parsed(request.url)
         host = target.hostname if target is not None and target.protocol in ("http:", "https:") else ""
+        host = host.removesuffix(".")
         if not host:
             item = _Item(key, request, target, None)
             self._hostless.append(item)
@@ -161,11 +165,12 @@ class Batch(Generic[_K]):
 
     async def _probe(self) -> None:
         self._probing = True
+        before = self._fetcher.answers
         try:
             works = await self._network_works()
         finally:
             self._probing = False
-        if works or self._fetcher.answers != self._seen:
+        if works or self._fetcher.answers != before:
             await self._release()
             return
         self._outage = True
@@ -179,8 +184,19 @@ class Batch(Generic[_K]):
         if not alive and fetcher.alive:
             return True  # there were answers, and nobody who may be asked again
         fetcher.resolver.refresh()
-        for gate, origin in alive[:_PROBES] or self._canaries():
+        known = alive[:_PROBES] or self._canaries()
+        for gate, origin in known:
             if await fetcher.is_alive(gate, origin):
+                return True
+        return not known and await self._is_answered()
+
+    async def _is_answered(self) -> bool:
+        """Whether somebody answers who is being asked; nobody has answered yet, and those that fail do so first."""
+        before, this = self._fetcher.answers, asyncio.current_task()
+        until = time.monotonic() + self._settings.connect_timeout
+        while self._asking - {this} and time.monotonic() < until:
+            await asyncio.sleep(_LOOK_SECONDS)
+            if self._fetcher.answers != before:
                 return True
         return False
 

@@ -190,7 +190,11 @@ class Fetcher:
             turn.release()
 
     def gate(self, host: str, *, wait_first: bool = False) -> Gate:
-        """The gate of a host of this name; raises BlockedAddressError if it is public and nobody to be reached asks."""
+        """The gate of a host of this name, with or without the root's dot.
+
+        Raises BlockedAddressError if it is public and nobody to be reached asks.
+        """
+        host = host.removesuffix(".")
         gate = self._gates.get(host)
         if gate is None:
             if not self.settings.may_visit(host):
@@ -233,9 +237,9 @@ class Fetcher:
             if refused is not None:
                 return refused
             host, url = target.hostname, target.href
-            if host != first and not self._across_hosts:
-                return Fetched("moved", final_url=url)
             gate = self.gate(host)
+            if gate is not self.gate(first) and not self._across_hosts:
+                return Fetched("moved", final_url=url)
             origin = gate.origin(target.origin)
             gate.check(origin, turn.until)
             if self.settings.obey_robots:
@@ -412,7 +416,8 @@ class Fetcher:
         reading = Turn(self.free, until=turn.until)
         try:
             robots, patience = await self._follow_robots(gate, origin, reading)
-        except EndedError:
+        except EndedError as ended:  # its own turn, or that of a host to which it redirects, does not come any more
+            origin.refusal = ended.fetched
             raise
         except Exception as error:
             failure = _failure(error, "robots.txt: ")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,6 +37,8 @@ _UNSUPPORTED: Final = {
     ),
 }
 
+_ICO: Final = b"\x00\x00\x01\x00"
+_PNG: Final = b"\x89PNG\r\n\x1a\n"
 #: Where a PNG may tell its orientation. Pillow finds these behind the pixels too, and decodes the whole file for that.
 _PNG_ORIENTATION: Final = re.compile(rb"eXIf|Raw profile type exif|XML:com\.adobe\.xmp")
 _EXIF_ORIENTATION: Final = 0x0112
@@ -66,12 +70,13 @@ def read_header(body: bytes, max_pixels: int) -> Header:
     Raises BadPictureError: ``not_an_image``, ``unsupported_format``, ``too_many_pixels``, ``decode_error``.
     """
     try:
+        for width, height in _icons(body):
+            _check_size(width, height, max_pixels)
         with Image.open(io.BytesIO(body)) as picture:
             kind, (width, height) = picture.format or "", picture.size
             if kind not in FORMATS:
                 raise BadPictureError("unsupported_format", f"{kind} is not accepted")
-            if width * height > max_pixels:
-                raise BadPictureError("too_many_pixels", f"{width} x {height} declared, {max_pixels} pixels allowed")
+            _check_size(width, height, max_pixels)
             # The transparent colour of a 16-bit grey picture is lost: Pillow cannot bring it down to 8 bits.
             transparent = picture.has_transparency_data and not picture.mode.startswith("I")
             return Header(FORMATS[kind], width, height, _orientation(picture, body), transparent)
@@ -86,6 +91,27 @@ def read_header(body: bytes, max_pixels: int) -> Header:
     if any(_begins_as(kind, body) for kind in FORMATS):
         raise BadPictureError("decode_error", "header: it begins as a picture, and is damaged")
     raise BadPictureError("not_an_image", f"begins with {body[:12]!r}")
+
+
+def _check_size(width: int, height: int, most: int) -> None:
+    if width * height > most:
+        raise BadPictureError("too_many_pixels", f"{width} x {height} declared, {most} pixels allowed")
+
+
+def _icons(body: bytes) -> Iterator[tuple[int, int]]:
+    """Width and height of each picture of an ICO, which Pillow decodes already when it opens the file."""
+    if not body.startswith(_ICO):
+        return
+    for entry in range(6, 6 + 16 * int.from_bytes(body[4:6], "little"), 16):
+        start = int.from_bytes(body[entry + 12 : entry + 16], "little")
+        header = body[start : start + 24]
+        if len(header) < 24:
+            return  # cut off
+        if header.startswith(_PNG):
+            yield struct.unpack(">II", header[16:])
+        else:  # a bitmap: picture and mask, one above the other
+            width, height = struct.unpack("<ii", header[4:12])
+            yield abs(width), abs(height) // 2
 
 
 def _begins_as(kind: str, body: bytes) -> bool:

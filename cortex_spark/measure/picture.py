@@ -58,6 +58,14 @@ def measure(body: bytes, *, max_pixels: int, fit: tuple[int, int] | None = None)
     )
 
 
+def upright(body: bytes, *, max_pixels: int = 100_000_000) -> Pixels:
+    """The pixels that boxes, width and height of ``body`` are of: upright, the first frame, on white.
+
+    For whoever reads exported pictures. BGR, (height, width, 3). Raises BadPictureError.
+    """
+    return decode(body, read_header(body, max_pixels))
+
+
 def histogram(image: Pixels) -> npt.NDArray[np.int64]:
     """Pixels per bin of 8 levels, (3, 32): red, green, blue, of a BGR ``image`` of shape (height, width, 3)."""
     rows = max(_EXACT // image.shape[1], 1)

@@ -50,6 +50,7 @@ class UrlError(ValueError):
 class Address(msgspec.Struct, frozen=True, gc=False):
     """Where a picture is: ``id`` (its row), ``url`` (as it is fetched) and ``host`` (lower case, without the port).
 
+    ``example.org.`` is the host ``example.org``, whose limits and take-downs are its own; it is asked for as written.
     A picture of the warehouse's own store has no host.
     """
 
@@ -177,4 +178,4 @@ def _host(href: str) -> str:
     authority = href.split("/", 3)[2].rpartition("@")[2]
     if authority.startswith("["):
         return authority.partition("]")[0] + "]"
-    return authority.partition(":")[0]
+    return authority.partition(":")[0].removesuffix(".")

@@ -74,6 +74,14 @@ def test_the_port_is_no_other_host(web: RawWeb) -> None:
         assert min(pauses(web.log + other.log)) >= 0.1 - SLACK
 
 
+def test_the_roots_dot_makes_no_other_host(web: RawWeb) -> None:
+    web.answers = {"/x.jpg": Reply()}
+    fetched = fetch(web.url(), web.url(host="h.localhost."), host_delay=0.2)
+    assert [each.outcome for each in fetched] == ["ok", "ok"]
+    assert list(states(fetched)) == ["h.localhost"]
+    assert min(pauses(web.log)) >= 0.2 - SLACK
+
+
 def test_crawl_delay_from_robots(web: RawWeb) -> None:
     web.answers = {"/robots.txt": Reply(b"User-agent: *\nCrawl-delay: 0.3"), "/1.jpg": Reply(), "/2.jpg": Reply()}
     told = states(fetch(web.url("/1.jpg"), web.url("/2.jpg"), host_delay=0.05))["h.localhost"]

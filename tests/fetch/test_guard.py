@@ -234,8 +234,10 @@ def test_the_public_web_is_not_visited_without_a_contact(web: RawWeb, url: str) 
     assert web.log == []
 
 
-def test_nor_by_a_redirect(web: RawWeb) -> None:
+@pytest.mark.parametrize("across_hosts", [True, False])
+def test_nor_by_a_redirect(web: RawWeb, across_hosts: bool) -> None:
+    """It is not put off either, or no later plan could be made without a contact."""
     web.answers = {"/x.jpg": redirect("http://example.org/x.jpg")}
-    (fetched,) = fetch(web.url(), contact=None)
+    (fetched,) = fetch(web.url(), contact=None, across_hosts=across_hosts)
     assert fetched.outcome == "blocked_address"
     assert "CORTEX_CONTACT" in (fetched.detail or "")

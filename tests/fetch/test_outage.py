@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections import Counter
 from collections.abc import Iterator
 
@@ -28,6 +30,25 @@ def test_nobody_has_ever_answered() -> None:
     # A host is not to blame for what is our fault.
     assert all((state.failures, state.not_before) == (0, None) for state in states(fetched).values())
     assert len(states(fetched)) == 30
+
+
+def test_hosts_that_fail_first_are_no_outage(web: RawWeb) -> None:
+    """Refusing is faster than answering, and of a new warehouse nobody is known who could be asked."""
+    web.answers = {"/x.jpg": Reply(), "/robots.txt": Reply(b"", delay=0.4)}
+    alive = [web.url(host=f"h{number}.localhost") for number in range(10)]
+    assert found(fetch(*dead(20), *alive, outage_hosts=20)) == {"connection_error": 20, "ok": 10}
+
+
+def test_an_answer_while_others_are_asked(web: RawWeb) -> None:
+    """Whoever answers meanwhile is as good as they are."""
+    with contextlib.ExitStack() as stack:
+        # They accept a connection, and say nothing.
+        silent = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
+        web.answers = {"/robots.txt": Reply(b"", delay=0.3), "/x.jpg": Reply()}
+        canaries = [f"http://c{n}.localhost:{one.getsockname()[1]}" for n, one in enumerate(silent)]
+        urls = [web.url()] * 12
+        fetched = fetch(*dead(5), *urls, outage_hosts=5, canaries=canaries, connect_timeout=0.5, read_timeout=0.5)
+    assert found(fetched) == {"connection_error": 5, "ok": 12}
 
 
 def test_few_hosts_are_no_outage() -> None:

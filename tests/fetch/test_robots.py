@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -98,6 +99,20 @@ def test_robots_that_leads_nowhere(web: RawWeb, to: str) -> None:
     web.answers = {"/x.jpg": Reply(), "/robots.txt": redirect(to)}
     (fetched,) = fetch(web.url())
     assert fetched.outcome == "robots_unreachable"
+
+
+def test_asked_once_where_it_leads_to_a_host_that_wants_peace(web: RawWeb) -> None:
+    web.answers = {
+        **dict.fromkeys(("a.localhost/robots.txt", "b.localhost/robots.txt"), redirect(web.url("/r", "c.localhost"))),
+        "/r": Reply(b"", 429, {"Retry-After": "600"}),
+        "/x.jpg": Reply(),
+    }
+    fetched = fetch(*[web.url(host=host) for host in ("a.localhost", "b.localhost") for _ in range(20)])
+    assert {each.outcome for each in fetched} <= {"deferred", "robots_unreachable"}
+    asked = Counter(f"{asked.host}{asked.path}" for asked in web.log)
+    assert (asked["a.localhost/robots.txt"], asked["b.localhost/robots.txt"]) == (1, 1)
+    assert asked["c.localhost/r"] <= 2  # both may have been on their way there
+    assert asked.total() == 2 + asked["c.localhost/r"]
 
 
 def test_one_per_origin(web: RawWeb) -> None:

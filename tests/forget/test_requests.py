@@ -27,6 +27,7 @@ CAT = "ab" * 32
             {("domain", hashed("*.example.org")), ("host", hashed("example.org"))},
         ),
         ({"hosts": ["[::1]"]}, {("host", hashed("[::1]"))}),
+        ({"hosts": ["example.org."]}, {("host", hashed("example.org"))}),
         ({"hashes": [f" {CAT.upper()} "]}, {("hash", CAT)}),
         (
             {"pages": ["http://A.example"]},

@@ -56,6 +56,17 @@ def test_pixels_are_capped_before_decoding() -> None:
     assert caught.value.outcome == "too_many_pixels"
 
 
+@pytest.mark.parametrize("is_png", [True, False])
+def test_pixels_of_an_icon_are_capped_before_decoding(is_png: bool) -> None:
+    """Pillow decodes it when it opens the file, whatever size its directory names."""
+    bitmap = struct.pack("<IiiHHIIiiII", 40, 60_000, 2 * 60_000, 1, 24, 0, 0, 0, 0, 0, 0)
+    inside = png_header(60_000, 60_000) if is_png else bitmap
+    body = struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(inside), 22) + inside
+    with pytest.raises(BadPictureError) as caught:
+        measure(body, max_pixels=_PIXELS)
+    assert (caught.value.outcome, caught.value.detail[:15]) == ("too_many_pixels", "60000 x 60000 d")
+
+
 @pytest.mark.parametrize(("orientation", "turned"), [(1, False), (3, False), (6, True), (8, True)])
 def test_exif_rotation_turns_the_picture(orientation: int, turned: bool) -> None:
     picture = measure(rotated_jpeg(np.zeros((20, 50, 3), np.uint8), orientation), max_pixels=_PIXELS)

@@ -91,6 +91,7 @@ BASE = "https://example.com/news/today.html"
         (" http://example.com/cat.jpg\n", "http://example.com/cat.jpg", "example.com"),
         ("http://user:pw@example.com:8080/cat.jpg", "http://user:pw@example.com:8080/cat.jpg", "example.com"),
         ("http://[::1]:8080/cat.jpg", "http://[::1]:8080/cat.jpg", "[::1]"),
+        ("http://example.com.:80/cat.jpg", "http://example.com.:80/cat.jpg", "example.com"),
         # but a browser's repairs are needed
         ("http://example.com/c\nat.jpg", "http://example.com/cat.jpg", "example.com"),
         ("http:\\\\example.com\\cat.jpg", "http://example.com/cat.jpg", "example.com"),
