@@ -27,13 +27,23 @@ def label(
             "Default: Ultralytics' nano detector where that is installed, else the shipped one.",
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Label at most N URLs.")] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SQL",
+            help="Only these of image_urls, as \"crawl = 'CC-MAIN-2024-22' AND host LIKE '%.org'\". "
+            "(An unfinished run is finished first.)",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Label at most N URLs (and finish an unfinished run).")
+    ] = None,
     retry: Annotated[
         bool,
         typer.Option(
             "--retry",
             help="Try what failed for a passing reason (timeouts, 5xx) again now, not at its time. "
-            "Hosts that wanted peace, or were silent, are left in it.",
+            "Hosts that answered 429 or 503, or did not answer, still have theirs.",
         ),
     ] = False,
     revisit: Annotated[
@@ -82,11 +92,17 @@ def label(
     from cortex_spark.engine.label import LabelJob
     from cortex_spark.engine.pipeline import EngineConfig
     from cortex_spark.engine.worker import spark_device
+    from cortex_spark.errors import CortexError
     from cortex_spark.session import spark_session
     from cortex_spark.table import Warehouse
 
     settings = Settings()
     spark = spark_session("cortex label", small_queries=True)
+    tables = Warehouse(spark, warehouse)
+    if not follow and not tables.has("image_urls"):
+        raise CortexError(
+            f"{tables.root} has no image_urls: is --warehouse right, and has `cortex extract` or `ingest` run?"
+        )
     device = spark_device(spark)
     resolved = None
     if model != "none":
@@ -102,11 +118,10 @@ def label(
                 decode=settings.decode,
             )
         err.print(f"model: {resolved.describe()}")
-    tables = Warehouse(spark, warehouse)
     config = EngineConfig(settings, tables.root, device=device)
     job = LabelJob(tables, resolved, config, batch_urls=batch, host_urls=host_cap)
     try:
-        job.run(limit=limit, retry=retry, revisit=revisit, follow=follow)
+        job.run(where=where, limit=limit, retry=retry, revisit=revisit, follow=follow)
     except BaseException:  # an outage, Ctrl-C, SIGTERM
         with suppress(Exception):  # Spark may be gone, too, and what ended the job is the news
             _tell(tables, job.report, as_json)

@@ -20,7 +20,8 @@ Row = dict[str, Any]
 
 #: Downloaded bytes that wait for the next stage.
 WAITING_BYTES = 64 << 20
-_EVER = 1e9  # seconds
+#: Seconds that a host's delay may take where no later batch does what is left.
+EVER = 1e9
 
 
 async def download(
@@ -83,7 +84,7 @@ def fetch_same(
     Where the bytes have another sha256 by now the outcome is ``changed`` and there is no body. There is no later batch:
     a host's delay may take as long as it takes.
     """
-    settings = settings.model_copy(update={"host_seconds": _EVER})
+    settings = settings.model_copy(update={"host_seconds": EVER})
     queue: WeightedQueue[tuple[Row, Fetched]] = WeightedQueue(WAITING_BYTES)
     failed: list[BaseException] = []
 

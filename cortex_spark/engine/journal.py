@@ -7,6 +7,7 @@ asked for (it holds).
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import threading
 import time
@@ -88,6 +89,7 @@ class Journal:
 def _path(key: str) -> Path:
     folder = local_folder("journals")
     for old in folder.iterdir():
-        if old.stat().st_mtime < time.time() - _STALE_SECONDS:
-            old.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # a task beside us has ended
+            if old.stat().st_mtime < time.time() - _STALE_SECONDS:
+                old.unlink()
     return folder / f"{key}.journal"

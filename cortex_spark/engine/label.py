@@ -6,7 +6,6 @@ not fetched again.
 
 from __future__ import annotations
 
-import fnmatch
 import secrets
 import threading
 import time
@@ -16,11 +15,14 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from pyspark import Broadcast
+from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
+from pyspark.sql.types import BooleanType
 from rich.table import Table
 
 from cortex_spark.config import NO_CONTACT
@@ -30,6 +32,7 @@ from cortex_spark.engine.pipeline import EngineConfig
 from cortex_spark.engine.plan import (
     LANES,
     Batching,
+    forbidden,
     in_batches,
     latest_hosts,
     place,
@@ -149,15 +152,24 @@ class LabelJob:
         self._unproven: list[str] = []
 
     def run(
-        self, *, limit: int | None = None, retry: bool = False, revisit: int | None = None, follow: bool = False
+        self,
+        *,
+        where: str | None = None,
+        limit: int | None = None,
+        retry: bool = False,
+        revisit: int | None = None,
+        follow: bool = False,
     ) -> LabelReport:
         """Work off what is wanted; with ``follow``, for ever.
 
-        Unfinished runs of processes that are gone come first; ``limit`` counts their URLs, too. ``retry`` does not wait
-        for the time of what failed for a passing reason; ``revisit`` asks again for pictures that were last seen so
-        many days ago. Raises OutageError if our own network is down, and CortexError if not every URL that went in came
-        out, or the public web is to be visited without a contact address.
+        Unfinished runs of processes that are gone come first; ``limit`` counts their URLs, too. ``where`` is a
+        condition in SQL on the columns of ``image_urls``. ``retry`` does not wait for the time of what failed for a
+        passing reason; ``revisit`` asks again for pictures that were last seen so many days ago. Raises OutageError if
+        our own network is down, and CortexError if not every URL that went in came out, the public web is to be visited
+        without a contact address, or ``where`` is no such condition.
         """
+        if where is not None:
+            self._check_condition(where)
         conf = self._warehouse.spark.sparkContext.getConf()
         host = conf.get("spark.driver.host", "127.0.0.1") or "127.0.0.1"
         server = ProgressServer(host, conf.get("spark.driver.bindAddress", host) or host)
@@ -165,9 +177,14 @@ class LabelJob:
         with server as progress, LabelDisplay(progress, show=self._show) as display, ahead:
             for run in self._take_over(display):
                 self._work(run, self._batches(run.run), progress, display)
+            is_first = True
             while True:
                 left = None if limit is None else limit - self._report.urls
-                planned = self._plan(left, retry, revisit, display) if left is None or left > 0 else None
+                # What is asked for once more is so once: else a host that goes on failing would be asked for ever.
+                again = retry and is_first
+                days = revisit if is_first or (follow and revisit) else None
+                planned = self._plan(where, left, again, days, display) if left is None or left > 0 else None
+                is_first = False
                 outcomes: Counter[str] = Counter()
                 if planned is not None:
                     outcomes = self._work(*planned, progress, display)
@@ -178,7 +195,7 @@ class LabelJob:
                     break
                 if planned is None:
                     time.sleep(_FOLLOW_SECONDS)
-        return self._accounted()
+        return self._warehouse.retried(self._accounted)
 
     def _take_over(self, display: LabelDisplay) -> list[Run]:
         """Runs whose owner is gone: ours now, or closed if they are another model's (its next job plans anew)."""
@@ -194,8 +211,18 @@ class LabelJob:
                 mine.append(taken)
         return mine
 
+    def _check_condition(self, where: str) -> None:
+        urls = self._warehouse.read("image_urls")
+        try:
+            kind = urls.select(F.expr(where)).schema[0].dataType
+        except AnalysisException as error:
+            said = str(error).splitlines()[0]
+            raise CortexError(f"--where {where}: {said}; image_urls has {', '.join(urls.columns)}") from None
+        if not isinstance(kind, BooleanType):
+            raise CortexError(f"--where {where}: a condition is true or false, this is {kind.simpleString()}")
+
     def _plan(
-        self, limit: int | None, retry: bool, revisit: int | None, display: LabelDisplay
+        self, where: str | None, limit: int | None, retry: bool, revisit: int | None, display: LabelDisplay
     ) -> tuple[Run, list[Row]] | None:
         """Write down the next run; it and its batches, None if nothing is wanted."""
         warehouse = self._warehouse
@@ -204,12 +231,8 @@ class LabelJob:
             # What is planned after this is not in our claims, and makes our commit fail.
             version = warehouse.version("plans")
             others = [run for run in self._runs.open() if run.alive]
-            states = url_states(warehouse, self._by, retry=retry, revisit=revisit, alone=not others)
-            hosts = None if warehouse.is_empty("hosts") else latest_hosts(warehouse)
-            claims = claimed(warehouse, others) if others else None
-            rows = wanted(without_forgotten(states, warehouse), hosts, claims, limit).persist()
+            rows, urls = warehouse.retried(partial(self._wanted, others, where, limit, retry, revisit))
             try:
-                urls = self._counted(rows)
                 if urls == 0:
                     for other in others:
                         display.say(f"run {other.run} of {other.owner} is at work, and has its hosts to itself")
@@ -226,13 +249,24 @@ class LabelJob:
             self._runs.record(run, "closed", model=self._identity, number=2)
         raise CortexError(f"{warehouse.root}: {_PLAN_TRIES} other jobs in a row planned first; start this one again")
 
+    def _wanted(
+        self, others: list[Run], where: str | None, limit: int | None, retry: bool, revisit: int | None
+    ) -> tuple[DataFrame, int]:
+        """The rows that a plan made now would have, kept for that, and how many there are."""
+        warehouse = self._warehouse
+        states = url_states(warehouse, self._by, where=where, retry=retry, revisit=revisit, alone=not others)
+        hosts = None if warehouse.is_empty("hosts") else latest_hosts(warehouse)
+        claims = claimed(warehouse, others) if others else None
+        rows = wanted(without_forgotten(states, warehouse), hosts, claims, limit).persist()
+        try:
+            return rows, self._counted(rows)
+        except BaseException:
+            rows.unpersist()
+            raise
+
     def _counted(self, rows: DataFrame) -> int:
         """How many ``rows`` there are; raises CortexError where they visit the public web, and nobody may."""
-        settings = self._config.settings
-        public = F.lit(None).cast("string")
-        if settings.contact is None:
-            ours = "|".join(fnmatch.translate(pattern) for pattern in settings.allow_private_hosts)
-            public = F.when(~F.col("place").rlike(ours), F.col("place")) if ours else F.col("place")
+        public = forbidden(F.col("place"), self._config.settings)
         found = rows.agg(F.count("*").alias("urls"), F.first(public, ignorenulls=True).alias("public")).first()
         assert found is not None
         if found["public"] is not None:
@@ -241,13 +275,17 @@ class LabelJob:
 
     def _batches(self, run: str) -> list[Row]:
         """The batches of the plan of ``run``: number, URLs, tasks, and how many URLs were labelled before."""
-        plan = self._warehouse.read("plans").where(F.col("run") == run)
-        counted = plan.groupBy("batch").agg(
-            F.count("*").alias("urls"),
-            (F.max("task") + 1).alias("tasks"),
-            F.count("expected_hash").alias("labelled"),
-        )
-        return counted.collect()
+
+        def read() -> list[Row]:
+            plan = self._warehouse.read("plans").where(F.col("run") == run)
+            counted = plan.groupBy("batch").agg(
+                F.count("*").alias("urls"),
+                (F.max("task") + 1).alias("tasks"),
+                F.count("expected_hash").alias("labelled"),
+            )
+            return counted.collect()
+
+        return self._warehouse.retried(read)
 
     def _work(self, run: Run, batches: Sequence[Row], progress: ProgressServer, display: LabelDisplay) -> Counter[str]:
         """Do what is not done of ``batches``, bring what is done into ``samples``; the outcomes."""
@@ -308,7 +346,7 @@ class LabelJob:
         """One batch: attempts, what politeness has to remember, samples; its outcomes."""
         batch, urls = row["batch"], row["urls"]
         self._attempt(run, batch, row["tasks"], progress)
-        outcomes = self._checked(run.run, batch, urls)
+        outcomes = self._warehouse.retried(partial(self._checked, run.run, batch, urls))
         with self._committing:
             self._remember_hosts(run.run, batch)
             # Without a picture, too: what was taken down meanwhile goes by this door.
@@ -324,8 +362,12 @@ class LabelJob:
 
     def _commit_done(self, run: str) -> list[int]:
         """The batches of ``run`` that have their attempts, brought into ``samples``: it may have died in between."""
-        attempted = self._warehouse.read("attempts").where(F.col("run") == run)
-        done = sorted(row["batch"] for row in attempted.select("batch").distinct().collect())
+
+        def read() -> list[Row]:
+            attempted = self._warehouse.read("attempts").where(F.col("run") == run)
+            return attempted.select("batch").distinct().collect()
+
+        done = sorted(row["batch"] for row in self._warehouse.retried(read))
         for lane in range(LANES):
             if latest := [batch for batch in done if batch % LANES == lane][-1:]:
                 self._remember_hosts(run, latest[0])
@@ -377,8 +419,8 @@ class LabelJob:
         )
         outcomes = Counter({row["outcome"]: row["rows"] for row in rows})
         if sum(outcomes.values()) != urls or sum(row["ids"] for row in rows) != urls:
-            # A take-down may have removed rows of both tables meanwhile.
-            planned = self._warehouse.read("plans").where(of_batch)
+            # A take-down may have removed rows of both tables meanwhile, or of the first of them.
+            planned = without_forgotten(self._warehouse.read("plans").where(of_batch), self._warehouse)
             missing = planned.join(attempts, "_id", "left_anti").count()
             doubled = attempts.groupBy("_id").count().where("count > 1").count()
             if missing or doubled:

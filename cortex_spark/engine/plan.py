@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fnmatch
 from dataclasses import dataclass
 from typing import Final
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from cortex_spark.config import Settings
 from cortex_spark.outcomes import MODEL_BOUND, OK, PASSING_PATTERN, UNCOUNTED
 from cortex_spark.schema import PLANS
 from cortex_spark.table import Warehouse
@@ -47,6 +49,7 @@ def url_states(
     warehouse: Warehouse,
     model: str | None,
     *,
+    where: str | None = None,
     retry: bool = False,
     version: int | None = None,
     revisit: int | None = None,
@@ -54,36 +57,53 @@ def url_states(
 ) -> DataFrame:
     """Every row of ``image_urls`` with its state for ``model`` (None: measuring only), from what ``attempts`` recorded.
 
-    Adds ``tries`` (that failed for a passing reason), ``outcome`` (final, or NULL), ``retry_at``, ``labelled_hash``
-    (of an earlier sample, by any model), ``location`` and ``hops`` (of redirects to other hosts), and ``etag`` and
-    ``last_modified`` of what ``model`` labelled. With ``retry``, outcomes that may pass are not final and need not
-    wait; with ``revisit``, pictures that were last seen that many days ago are wanted again. ``alone``: no other job is
-    at work, whose first attempts may come between two looks.
+    With ``where``, a condition in SQL, only rows of which it is true. Adds ``outcome`` (final, or NULL), ``retry_at``,
+    ``labelled_hash`` (of an earlier sample, by any model), ``etag`` and ``last_modified`` of what ``model`` labelled;
+    and of the time since it was last seen: ``tries`` (that failed for a passing reason), ``location`` and ``hops`` (of
+    redirects to other hosts). With ``retry``, outcomes that may pass are not final and need not wait; with ``revisit``,
+    pictures that were last seen that many days ago are wanted again. Whatever is final: what was put off, or has moved,
+    the last time is wanted. ``alone``: no other job is at work, whose first attempts may come between two looks.
     """
     urls = warehouse.read("image_urls", version)
+    if where is not None:
+        urls = urls.where(F.expr(where))
     if alone and warehouse.is_empty("attempts"):
         return urls.withColumns({name: F.lit(_UNTRIED.get(name)).cast(kind) for name, kind in _HISTORY.items()})
-    attempts = warehouse.read("attempts").withColumn("passes", F.col("outcome").rlike(PASSING_PATTERN))
+    is_seen, is_uncounted = F.col("outcome").isin(OK, "not_modified"), F.col("outcome").isin(*UNCOUNTED)
+    last_seen = F.max(F.when(is_seen, F.col("attempted_at"))).over(Window.partitionBy("_id"))
+    attempts = warehouse.read("attempts").withColumns(
+        {
+            "passes": F.col("outcome").rlike(PASSING_PATTERN),
+            "since": last_seen.isNull() | (F.col("attempted_at") > last_seen),
+        }
+    )
     by_model = F.lit(True) if model is None else F.col("model") == model
     final = F.col("final") & (~F.col("outcome").isin(*MODEL_BOUND) | by_model)
     if retry:
         final &= ~F.col("passes")
-    seen = F.col("outcome").isin(OK, "not_modified") & by_model
+    seen = is_seen & by_model
     if revisit is not None:
         final &= ~seen | (F.col("attempted_at") > F.current_timestamp() - F.make_dt_interval(days=F.lit(revisit)))
-    on_its_way = F.when(F.col("outcome").isin(*UNCOUNTED), F.col("final_url"))
+    ours = F.when(F.col("model").eqNullSafe(F.lit(model)), F.col("attempted_at"))
     history = attempts.groupBy("_id").agg(
-        F.sum((F.col("passes") & ~F.col("outcome").isin(*UNCOUNTED)).cast("int")).alias("tries"),
-        F.max_by("outcome", F.when(final, F.col("attempted_at"))).alias("outcome"),
+        F.count_if(F.col("passes") & ~is_uncounted & F.col("since")).alias("tries"),
+        F.max_by(is_uncounted, ours).alias("under_way"),
+        # A sample stays one, however later visits end.
+        F.coalesce(
+            F.max_by("outcome", F.when(final & seen, F.col("attempted_at"))),
+            F.max_by("outcome", F.when(final, F.col("attempted_at"))),
+        ).alias("outcome"),
         F.max_by("retry_at", "attempted_at").alias("retry_at"),
         F.min_by("sample.hash", F.when(F.col("outcome") == OK, F.col("attempted_at"))).alias("labelled_hash"),
-        F.max_by(on_its_way, "attempted_at").alias("location"),
-        F.count_if(F.col("outcome") == "moved").cast("int").alias("hops"),
+        F.max_by("final_url", F.when(is_uncounted & F.col("since"), F.col("attempted_at"))).alias("location"),
+        F.count_if((F.col("outcome") == "moved") & F.col("since")).cast("int").alias("hops"),
         F.max_by("etag", F.when(seen, F.col("attempted_at"))).alias("etag"),
         F.max_by("last_modified", F.when(seen, F.col("attempted_at"))).alias("last_modified"),
     )
     if retry:
-        history = history.withColumn("retry_at", F.lit(None).cast("timestamp")).withColumn("tries", F.lit(0))
+        history = history.withColumn("retry_at", F.lit(None).cast("timestamp"))
+    history = history.withColumn("outcome", F.when(~F.coalesce("under_way", F.lit(False)), F.col("outcome")))
+    history = history.drop("under_way")
     return urls.join(history, "_id", "left").fillna(_UNTRIED)
 
 
@@ -91,7 +111,16 @@ def place() -> Column:
     """The host that a row is fetched from; NULL for pictures of the store."""
     # A location is as browsers write it, with all that java.net.URI refuses: '|' in a query, '_' in a name.
     host = F.regexp_extract("location", r"^https?://([^/]*?)(?::\d+)?/", 1)
-    return F.coalesce(F.nullif(host, F.lit("")), "host")
+    return F.rtrim(F.coalesce(F.nullif(host, F.lit("")), "host"), F.lit("."))
+
+
+def forbidden(host: Column, settings: Settings) -> Column:
+    """``host``, where it is on the public web and nobody is named who can be reached; else NULL."""
+    if settings.contact is not None:
+        return F.lit(None).cast("string")
+    ours = "|".join(fnmatch.translate(pattern) for pattern in settings.allow_private_hosts)
+    name = F.regexp_replace(F.lower(host), r"^\[|\]$|\.$", "")  # as Settings.allows_private
+    return F.when(~name.rlike(f"^(?:{ours})"), host) if ours else host
 
 
 def latest_hosts(warehouse: Warehouse) -> DataFrame:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 import pandas as pd
@@ -14,7 +14,7 @@ from pyspark.sql.pandas.functions import pandas_udf
 from pyspark.sql.types import StringType, StructField, StructType
 
 from cortex_spark.detect import Model
-from cortex_spark.engine.download import Row
+from cortex_spark.engine.download import EVER, Row
 from cortex_spark.engine.journal import Journal
 from cortex_spark.engine.pipeline import EngineConfig, Pipeline, Visits
 from cortex_spark.engine.worker import attempt_number, on_device
@@ -56,13 +56,17 @@ def register_analyze(spark: SparkSession, model: Model, config: EngineConfig, na
         CortexError: the list of refused hashes is unusable.
     """
     warehouse = Warehouse(spark, config.root)
+    # There is no later batch: a host's delay takes as long as it takes.
+    patient = config.settings.model_copy(update={"host_seconds": EVER})
+    config = replace(config, settings=patient, task_seconds=float("inf"))
+    application = spark.sparkContext.applicationId
     shipped = spark.sparkContext.broadcast((model, recall(warehouse), refused_hashes(warehouse, config.settings)))
 
     def analyze(columns: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
         model, memory, refused = shipped.value
         hosts: dict[str, HostState] = {}
         for number, urls in enumerate(columns):
-            with Journal(_journal_key(model, urls, number)) as journal:
+            with Journal(_journal_key(application, model, urls, number)) as journal:
                 attempt = attempt_number()
                 visits = Visits(hosts=hosts, retried=attempt > 0)
                 pipeline = Pipeline(on_device(config), model, journal, attempt, visits=visits, refused=refused)
@@ -74,11 +78,10 @@ def register_analyze(spark: SparkSession, model: Model, config: EngineConfig, na
     spark.udf.register(name, function.asNondeterministic())
 
 
-def _journal_key(model: Model, urls: pd.Series, number: int) -> str:
+def _journal_key(application: str, model: Model, urls: pd.Series, number: int) -> str:
     """A retried task gets the same columns in the same order; another function or model has a file of its own."""
     context = TaskContext.get()
     assert context is not None  # Spark calls this in tasks only
-    application = str(context.getLocalProperty("spark.app.id") or os.environ.get("SPARK_APPLICATION_ID", ""))
     asked = "\n".join([application, model.identity, *map(str, urls)])
     return f"udf-{context.stageId()}-{context.partitionId()}-{number}-{_digest(asked)}"
 

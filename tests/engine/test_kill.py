@@ -225,7 +225,7 @@ def test_terminated_it_stops_cleanly_and_goes_on_later(
     job.process.terminate()
     output, _ = job.process.communicate(timeout=60)
     assert job.process.returncode == 128 + signal.SIGTERM, output
-    assert "terminated; the same command goes on where it stopped" in output
+    assert "terminated; what was committed stays, the same command does the rest" in output
     assert "Traceback" not in output
     assert "URLs per second" in output  # what was done
     assert "warehouse:" not in output  # and not how the whole stands

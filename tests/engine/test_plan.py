@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import ada_url
+import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import to_arrow_schema
 
-from cortex_spark.engine.plan import LANES, Batching, in_batches, place
-from cortex_spark.schema import IMAGE_URLS, PLANS
+from cortex_spark.config import Settings
+from cortex_spark.engine.plan import LANES, Batching, forbidden, in_batches, place, url_states
+from cortex_spark.schema import ATTEMPTS, IMAGE_URLS, PLANS
+from cortex_spark.table import Warehouse
+from tests.web import discover
 
 
 def _wanted(spark: SparkSession, hosts: Sequence[str | None], delays: dict[str, float] | None = None) -> DataFrame:
@@ -92,6 +98,80 @@ def test_what_has_moved_is_at_its_new_host(spark: SparkSession, location: str) -
 
 def test_what_has_not_moved_is_at_its_own_host_or_nowhere(spark: SparkSession) -> None:
     assert [row[0] for row in _wanted(spark, ["old.example", None]).select(place()).collect()] == ["old.example", None]
+
+
+def test_who_may_be_asked_is_asked_by_the_whole_name(spark: SparkSession) -> None:
+    """As the workers do it, which refuse what the plan lets pass."""
+    names = [
+        "example.org",
+        "www.example.org",
+        "notexample.org",
+        "EXAMPLE.org",
+        "example.org.",
+        "[fd00::1]",
+        "[fd00::2]",
+    ]
+    settings = Settings(allow_private_hosts=("example.org", "fd00::1", "*.corp"))
+    hosts = spark.createDataFrame([(name,) for name in [*names, "a.corp", "corp"]], "host string")
+    found = {row[0] for row in hosts.select(forbidden(F.col("host"), settings)).collect()} - {None}
+    assert found == {row[0] for row in hosts.collect() if not settings.may_visit(row[0])}
+    assert found == {"www.example.org", "notexample.org", "[fd00::2]", "corp"}
+
+
+class History:
+    """Attempts at one URL, by hand."""
+
+    def __init__(self, tables: Warehouse) -> None:
+        self.tables = tables
+        discover(tables.spark, tables, ["http://h.localhost/1.jpg"])
+        self.id = tables.read("image_urls").collect()[0]["_id"]
+        self.days = 0
+
+    def ends(self, outcome: str, model: str | None = "a", *, final: bool = False, at: str | None = None) -> None:
+        """A day later."""
+        self.days += 1
+        when = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=self.days)
+        row = {
+            "_id": self.id,
+            "model": model,
+            "outcome": outcome,
+            "final": final,
+            "attempted_at": when,
+            "final_url": at,
+        }
+        arrow = pa.Table.from_pylist([row], to_arrow_schema(ATTEMPTS, timezone="UTC"))
+        frame = self.tables.spark.createDataFrame(arrow)
+        self.tables.append_once(frame, "attempts", app_id="test", version=self.days)
+
+    def state(self, model: str | None = "a", **options: Any) -> tuple[str | None, int, int, str | None]:
+        row = url_states(self.tables, model, **options).collect()[0]
+        return row["outcome"], row["tries"], row["hops"], row["location"]
+
+
+def test_states_of_a_url_over_its_history(spark: SparkSession, warehouse: Path) -> None:
+    url = History(Warehouse(spark, str(warehouse)))
+    assert url.state() == (None, 0, 0, None)
+    url.ends("moved", at="http://there.localhost/1.jpg")
+    url.ends("timeout")
+    assert url.state() == (None, 1, 1, "http://there.localhost/1.jpg")
+    url.ends("ok", final=True)
+    assert url.state() == ("ok", 0, 0, None)
+    assert url.state("b") == (None, 0, 0, None)
+    assert url.state(None) == ("ok", 0, 0, None)
+    assert url.state(revisit=0) == (None, 0, 0, None)
+    # Another model's visits: what it did not get done is not the first one's business, nor is how they end.
+    url.ends("deferred", "b")
+    assert (url.state(), url.state("b")) == (("ok", 0, 0, None), (None, 0, 0, None))
+    for _ in range(3):
+        url.ends("timeout", "b")
+    url.ends("timeout", "b", final=True)
+    assert (url.state(), url.state("b")) == (("ok", 4, 0, None), ("timeout", 4, 0, None))
+    assert url.state("b", retry=True) == (None, 4, 0, None)  # once more, and that is final again
+    # A visit that was put off, or has moved, is done whether or not one asks for visits again.
+    url.ends("moved", at="http://here.localhost/1.jpg")
+    assert url.state() == (None, 4, 1, "http://here.localhost/1.jpg")
+    url.ends("not_modified", final=True)
+    assert url.state() == ("not_modified", 0, 0, None)
 
 
 def test_a_slow_host_gets_few_urls_into_a_batch(spark: SparkSession) -> None:

@@ -213,6 +213,27 @@ def test_a_picture_is_visited_again_for_its_changes_only(tables: Warehouse, shar
     assert tables.read("samples").count() == 3
 
 
+def test_what_failed_is_tried_once_more_and_not_for_ever(tables: Warehouse, shared: Path) -> None:
+    """While other pictures of the same job are followed from host to host."""
+    picture = next(iter(photographs(shared, 1).values()))
+    with Server() as web:
+        leads = {f"h{n}.localhost": f"http://h{n + 1}.localhost:{web.port}/move.jpg" for n in range(2)}
+        web.publish(
+            {
+                ("bad.localhost", "/bad.jpg"): Answer(status=500),
+                **{(host, "/move.jpg"): Answer(status=302, headers=(("Location", to),)) for host, to in leads.items()},
+                ("h2.localhost", "/move.jpg"): picture,
+            }
+        )
+        mine = Settings(allow_private_hosts=("*.localhost",))
+        discover(tables.spark, tables, [f"http://bad.localhost:{web.port}/bad.jpg"])
+        assert job(tables, mine).run().outcomes == {"http_500": 1}
+        discover(tables.spark, tables, [f"http://h0.localhost:{web.port}/move.jpg"])
+        report = job(tables, mine).run(retry=True)
+        assert report.outcomes == {"http_500": 1, "moved": 2, "ok": 1}
+        assert len(web.requests("bad.localhost", "/bad.jpg")) == 2
+
+
 def test_the_public_web_wants_a_contact_address(tables: Warehouse) -> None:
     discover(tables.spark, tables, ["http://h.localhost/1.jpg", "https://example.org/2.jpg"])
     with pytest.raises(CortexError, match=r"example\.org is on the public web: set CORTEX_CONTACT"):
