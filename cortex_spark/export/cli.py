@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cortex_spark.console import err
 from cortex_spark.console import out as console
+from cortex_spark.errors import Terminated
 from cortex_spark.export.sizes import DEFAULT_SHARD_ROWS
 
 
@@ -86,11 +87,9 @@ def export(
                 version=version,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
-    except KeyboardInterrupt:
-        err.print(
-            f"stopped by Ctrl-C: {out} has no manifest and is not complete; --overwrite begins it anew", markup=False
-        )
-        raise typer.Exit(130) from None
+    except (KeyboardInterrupt, Terminated) as stop:
+        err.print(f"stopped: {out} has no manifest and is not complete; --overwrite begins it anew", markup=False)
+        raise typer.Exit(130 if isinstance(stop, KeyboardInterrupt) else 143) from None
     for warning in report.warnings:
         err.print(f"warning: {warning}", style="yellow", markup=False)
     if as_json:

@@ -21,6 +21,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from cortex_spark.errors import CortexError
+from cortex_spark.sources.files import plain_scheme
 
 MANIFEST: Final = "_manifest.json"
 _SHARD: Final = re.compile(r"shard-\d{5,}\.parquet")
@@ -74,8 +75,8 @@ class Folder:
         """The folder at a path or URI; a relative path is made absolute, since workers run elsewhere."""
         return Folder(out if "://" in out else str(Path(out).expanduser().absolute()))
 
-    def prepare(self, overwrite: bool) -> None:
-        """Make the folder, empty.
+    def check(self, overwrite: bool) -> list[str]:
+        """The names of what lies in the folder, which is made if it is not there.
 
         Raises:
             CortexError: it is not empty and ``overwrite`` is not set, or holds files that no export wrote.
@@ -90,6 +91,12 @@ class Folder:
         foreign = [name for name in names if not self._ours(name)]
         if foreign:
             raise CortexError(f"--out {self.uri} holds {foreign[0]!r}, which no export wrote: name another folder")
+        return names
+
+    def prepare(self, overwrite: bool) -> None:
+        """Make the folder, empty; raises CortexError as ``check``."""
+        names = self.check(overwrite)
+        system, path = self._open()
         # The manifest first: a folder without one is not complete.
         for name in sorted(names, key=lambda name: name != MANIFEST):
             system.delete_file(f"{path}/{name}")
@@ -124,7 +131,7 @@ class Folder:
     def _open(self) -> tuple[fs.FileSystem, str]:
         if not self._opened:
             try:
-                self._opened.append(fs.FileSystem.from_uri(self.uri))
+                self._opened.append(fs.FileSystem.from_uri(plain_scheme(self.uri)))
             except (pa.ArrowInvalid, OSError, ImportError) as error:
                 raise CortexError(f"--out {self.uri} cannot be opened: {error}") from error
         return self._opened[0]

@@ -11,14 +11,15 @@ from datetime import UTC, datetime
 from functools import reduce
 from typing import Any, Final
 
-from pyspark.sql import Column, Row
+from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 from rich.console import Group
 from rich.table import Table
 
 from cortex_spark import __version__
-from cortex_spark.config import Settings
+from cortex_spark.config import NO_CONTACT, Settings
+from cortex_spark.engine.plan import forbidden
 from cortex_spark.engine.runs import Runs
 from cortex_spark.errors import CortexError
 from cortex_spark.export.columns import IMAGE, Columns, choose_columns
@@ -29,6 +30,7 @@ from cortex_spark.export.sizes import DEFAULT_SHARD_ROWS
 from cortex_spark.query.mongo import compile_query
 from cortex_spark.query.page import pinned, predicate, reading
 from cortex_spark.query.text import read
+from cortex_spark.table.forgotten import recall
 from cortex_spark.table.warehouse import Warehouse
 
 #: Sources of pictures that are not online.
@@ -104,29 +106,36 @@ def export(
     chosen = choose_columns(columns)
     if shard_rows < 1:
         raise CortexError(f"--shard-rows {shard_rows}: a shard has at least one row")
+    memory = recall(warehouse)
     samples, version = pinned(warehouse, version)
     warnings = [*compiled.warnings, *(_beside_labelling(warehouse) if with_bytes else ())]
     folder = Folder.at(out)
-    folder.prepare(overwrite)
-
+    folder.check(overwrite)
     matching = samples.filter(predicate(warehouse, compiled, version))
     hidden = F.lit(False) if private else _is_private()
+    settings = Settings()
+    if with_bytes and settings.contact is None:
+        with reading(warehouse, version):
+            _check_contact(matching.filter(~hidden), settings)
     counted = matching.groupBy(beginning().alias("beginning")).agg(
         F.count_if(~hidden).alias("kept"), F.count_if(hidden).alias("hidden")
     )
     with reading(warehouse, version):
         by_beginning = counted.collect()
+    folder.prepare(overwrite)  # not before it is known that the version can be read
     counts = {row["beginning"]: row["kept"] for row in by_beginning if row["kept"]}
     left_out = Counter(private=sum(row["hidden"] for row in by_beginning))
     shards: list[Row] = []
     if counts:
-        fetching = Fetching(Settings(), warehouse.root) if with_bytes else None
+        fetching = Fetching(settings, warehouse.root, memory) if with_bytes else None
         plan = write_shards(matching.filter(~hidden), counts, chosen, folder, shard_rows=shard_rows, fetching=fetching)
         expected = -(-sum(counts.values()) // shard_rows)
         with reading(warehouse, version), watching(folder, expected, progress):
             shards = sorted(plan.collect(), key=lambda shard: shard["shard"])
         left_out = reduce(lambda total, shard: total + Counter(shard["left_out"]), shards, left_out)
         _check(shards, expected, sum(counts.values()))
+        if recall(warehouse).values != memory.values:
+            _check_meanwhile(warehouse, query, version, private, sum(counts.values()), folder)
     left_out += Counter()  # forgets what is zero
     report = ExportReport(
         out=folder.uri,
@@ -138,9 +147,9 @@ def export(
         seconds=time.monotonic() - started,
         warnings=tuple(warnings),
     )
-    settings = {"query": read(query), "private": private, "columns": columns, "shard_rows": shard_rows}
+    wanted = {"query": read(query), "private": private, "columns": columns, "shard_rows": shard_rows}
     with folder.writing(MANIFEST) as sink:
-        sink.write(_manifest(settings, report, shards, _schema(chosen, with_bytes)))
+        sink.write(_manifest(wanted, report, shards, _schema(chosen, with_bytes)))
     return report
 
 
@@ -152,6 +161,14 @@ def _beside_labelling(warehouse: Warehouse) -> list[str]:
         for run in runs
         if run.alive
     ]
+
+
+def _check_contact(rows: DataFrame, settings: Settings) -> None:
+    """Raises CortexError where pictures would be fetched from the public web, and nobody is named."""
+    host = forbidden(F.col("host"), settings)
+    found = rows.select(host.alias("host")).where("host IS NOT NULL").first()
+    if found is not None:
+        raise CortexError(f"--bytes: {found['host']} is on the public web: {NO_CONTACT}")
 
 
 def _is_private() -> Column:
@@ -169,18 +186,34 @@ def _check(shards: list[Row], expected: int, rows: int) -> None:
         )
 
 
+def _check_meanwhile(
+    warehouse: Warehouse, query: str | Mapping[str, Any], version: int, private: bool, rows: int, folder: Folder
+) -> None:
+    """Something was taken down since the export began: raises CortexError, and leaves nothing, if it was in there."""
+    hidden = F.lit(False) if private else _is_private()
+    try:
+        samples, _ = pinned(warehouse, version)
+        with reading(warehouse, version):
+            left = samples.filter(predicate(warehouse, compile_query(query), version)).filter(~hidden).count()
+        if left != rows:
+            raise CortexError(f"{rows - left:,} of {rows:,} rows were taken down while they were exported; begin again")
+    except CortexError:
+        folder.prepare(overwrite=True)
+        raise
+
+
 def _schema(columns: Columns, with_bytes: bool) -> StructType:
     return StructType([*columns.schema.fields, *([IMAGE] if with_bytes else [])])
 
 
-def _manifest(settings: dict[str, Any], report: ExportReport, shards: list[Row], schema: StructType) -> bytes:
+def _manifest(wanted: dict[str, Any], report: ExportReport, shards: list[Row], schema: StructType) -> bytes:
     """Says nothing that differs between two exports of the same: no times, no paths."""
     manifest = {
         "tool": f"cortex-spark {__version__}",
         "format": "parquet",
         "table": "samples",
         "version": report.version,
-        **settings,
+        **wanted,
         "order": "_id",
         "rows": report.rows,
         "left_out": report.left_out,

@@ -35,7 +35,7 @@ from cortex_spark.export.sizes import ROW_GROUP, ROW_GROUP_WITH_IMAGES
 from cortex_spark.fetch import Fetched, HostState
 from cortex_spark.schema import HOST
 from cortex_spark.table import Warehouse
-from cortex_spark.table.forgotten import refused_hashes
+from cortex_spark.table.forgotten import Memory, refused_hashes
 
 #: What a task says of a shard it wrote.
 REPORT: Final = StructType(
@@ -60,10 +60,11 @@ _Task = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 @dataclass(frozen=True)
 class Fetching:
-    """What it takes to fetch the pictures' bytes again: limits, and the warehouse whose store holds private ones."""
+    """What it takes to fetch pictures again: limits, the warehouse whose store has private ones, what is forgotten."""
 
     settings: Settings
     root: str
+    memory: Memory
 
 
 def beginning() -> Column:
@@ -117,7 +118,7 @@ def _with_images(rows: DataFrame, tasks: int, fetching: Fetching) -> DataFrame:
     """
     spark = rows.sparkSession
     warehouse = Warehouse(spark, fetching.root)
-    refused = spark.sparkContext.broadcast(refused_hashes(warehouse, fetching.settings))
+    forbidden = spark.sparkContext.broadcast((refused_hashes(warehouse, fetching.settings), fetching.memory))
     state = F.struct(*HOST.names).withField("robots", F.lit(None).cast(HOST["robots"].dataType))
     if warehouse.has("hosts"):
         rows = rows.join(latest_hosts(warehouse).select("host", state.alias("state")), "host", "left")
@@ -126,10 +127,14 @@ def _with_images(rows: DataFrame, tasks: int, fetching: Fetching) -> DataFrame:
     rows = rows.repartition(tasks, F.coalesce("host", "_id"))  # pictures of the store have no host
     kept = [rows.schema[name] for name in ("shard", "_id", "row")]
     schema = StructType([*kept, IMAGE, StructField("outcome", StringType())])
-    return rows.mapInArrow(_fetching_task(fetching, refused, to_arrow_schema(schema, timezone="UTC")), schema)
+    return rows.mapInArrow(
+        _fetching_task(fetching.settings, fetching.root, forbidden, to_arrow_schema(schema, timezone="UTC")), schema
+    )
 
 
-def _fetching_task(fetching: Fetching, refused: Broadcast[frozenset[str]], schema: pa.Schema) -> _Task:
+def _fetching_task(
+    settings: Settings, root: str, forbidden: Broadcast[tuple[frozenset[str], Memory]], schema: pa.Schema
+) -> _Task:
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         parts = [pa.Table.from_batches([batch]) for batch in batches]
         if not parts:
@@ -137,15 +142,18 @@ def _fetching_task(fetching: Fetching, refused: Broadcast[frozenset[str]], schem
         together = pa.concat_tables(parts).combine_chunks()
         rows: list[Row] = together.select(["url", "hash", "state"]).to_pylist()
         hosts = {row["state"]["host"]: HostState.from_row(row["state"]) for row in rows if row["state"] is not None}
+        refused, memory = forbidden.value
         wanted: list[Row] = []
         found: list[tuple[int, Fetched]] = []
         for number, row in enumerate(rows):
-            if row["hash"] in refused.value:
+            if row["hash"] in refused:
                 found.append((number, Fetched("forgotten")))
             else:
                 wanted.append(row | {"number": number})
         size, again = 0, attempt_number() > 0
-        for row, fetched in fetch_same(wanted, fetching.settings, fetching.root, hosts, retried=again):
+        for row, fetched in fetch_same(wanted, settings, root, hosts, retried=again):
+            if memory.has_url(fetched.final_url):  # where a redirect led
+                fetched = Fetched("forgotten")
             found.append((row["number"], fetched))
             size += len(fetched.body or b"")
             if size >= _BATCH_BYTES:

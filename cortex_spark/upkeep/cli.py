@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cortex_spark.console import err, out
+from cortex_spark.errors import CortexError
 
 _Warehouse = Annotated[str, typer.Option("--warehouse", metavar="DIR", help="Folder of the tables.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
@@ -36,12 +37,20 @@ def optimize(
     from cortex_spark.upkeep.optimize import check_retention
     from cortex_spark.upkeep.optimize import optimize as run
 
+    if not 0 <= retain < 1e6:
+        raise CortexError(f"--retain {retain:g}: give a number of hours")
     kept = timedelta(hours=retain)
     check_retention(kept)
     with err.status("starting Spark") as status:
         tables = Warehouse(spark_session("cortex optimize"), warehouse)
         with stage_status(tables.spark, status) as say:
             report = run(tables, retain=kept, say=say)
+    if report.taken_down:
+        err.print(
+            "warning: pictures were taken down meanwhile, and files that were given up may hold their rows: "
+            "call `cortex forget` again in six hours",
+            style="yellow",
+        )
     if as_json:
         out.print_json(json.dumps(report.as_json()))
     else:

@@ -17,6 +17,7 @@ from cortex_spark.query.samples import Samples
 from cortex_spark.schema import TABLES
 from cortex_spark.sources import store
 from cortex_spark.table import Warehouse
+from cortex_spark.table.forgotten import recall
 from cortex_spark.table.index import prune_indexes
 from cortex_spark.table.removal import data_files
 from cortex_spark.table.warehouse import STATISTICS
@@ -64,6 +65,7 @@ class OptimizeReport:
 
     derived: int = 0  # rows whose derived columns were made
     indexes: int = 0  # made for look-ups of ids
+    taken_down: bool = False  # whether anything was, meanwhile
     tables: list[TableCare] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -101,6 +103,7 @@ def optimize(
     if not present:
         raise CortexError(f"{warehouse.root} is not a warehouse, it has no tables: is --warehouse right?")
     report = OptimizeReport()
+    memory = recall(warehouse)
     if "samples" in present:
         report.derived = upgrade(warehouse, say)
     for table in present:
@@ -115,6 +118,7 @@ def optimize(
         say("samples: index of ids")
         prune_indexes(warehouse.root, data_files(warehouse, "samples"))
         report.indexes = Samples(warehouse.root).index()
+    report.taken_down = recall(warehouse).values != memory.values
     return report
 
 

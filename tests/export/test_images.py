@@ -1,6 +1,8 @@
 """Shards with the pictures' bytes, fetched again from a real server."""
 
 import hashlib
+import io
+import re
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,15 +14,24 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from pyspark.sql import SparkSession
 from pyspark.sql.pandas.types import to_arrow_schema
 
+from cortex_spark.config import Settings
 from cortex_spark.demo.server import Answer, Server
+from cortex_spark.detect import resolve_model
+from cortex_spark.engine.label import LabelJob
+from cortex_spark.engine.pipeline import EngineConfig
 from cortex_spark.engine.runs import AT_WORK, Runs
+from cortex_spark.errors import CortexError
 from cortex_spark.export.parquet import export
+from cortex_spark.forget.requests import entries
+from cortex_spark.forget.takedown import forget
 from cortex_spark.schema import HOSTS, SAMPLES
 from cortex_spark.sources import store
 from cortex_spark.table import Warehouse
+from tests.web import discover, photographs, urls
 
 PICTURES = {f"/{number}.jpg": bytes([number]) * (1000 + number) for number in range(8)}
 
@@ -96,7 +107,12 @@ def test_hosts_have_their_limits_over_all_shards(
         monkeypatch.setenv(f"CORTEX_{name}", value)
     bodies = {("a.localhost", f"/{number}.jpg"): str(number).encode() for number in range(12)}
     bodies |= {("busy.localhost", f"/{number}.jpg"): b"b" for number in range(2)}
-    with Server({address: Answer(body) for address, body in bodies.items()}) as web:
+    answers = {address: Answer(body) for address, body in bodies.items()}
+    with Server(answers) as web:
+        # One has moved to where pictures were taken down.
+        leads = (("Location", f"http://gone.localhost:{web.port}/10.jpg"),)
+        answers["a.localhost", "/10.jpg"] = Answer(status=302, headers=leads)
+        web.publish({**answers, ("gone.localhost", "/10.jpg"): Answer(b"10")})
         rows = [
             {
                 "_id": f"{number:032x}",
@@ -113,9 +129,91 @@ def test_hosts_have_their_limits_over_all_shards(
         for name, schema, content in (("samples", SAMPLES, rows), ("hosts", HOSTS, [busy])):
             arrow = pa.Table.from_pylist(content, to_arrow_schema(schema, timezone="UTC"))
             table.append_once(spark.createDataFrame(arrow), name, app_id="test", version=0)
+        forget(table, entries(hosts=["gone.localhost"]))
         report = export(table, "{}", str(tmp_path / "out"), shard_rows=3, with_bytes=True)
-        assert (report.rows, report.shards, report.left_out) == (11, 5, {"deferred": 2, "forgotten": 1})
+        assert (report.rows, report.shards, report.left_out) == (10, 5, {"deferred": 2, "forgotten": 2})
         times = sorted(request.at for request in web.requests("a.localhost"))
         assert len(times) == 11 + 1  # robots.txt, once
         assert min(later - earlier for earlier, later in pairwise(times)) > 0.8 * delay
         assert web.requests("busy.localhost") == web.requests("a.localhost", "/11.jpg") == []
+
+
+@pytest.mark.parametrize("is_in_it", [True, False])
+def test_what_is_taken_down_meanwhile(
+    spark: SparkSession, warehouse: Path, tmp_path: Path, web: str, is_in_it: bool
+) -> None:
+    """The table is read before the pictures are fetched, which may take hours."""
+    rows = [
+        {"_id": f"{number:032x}", "url": f"{web}{path}", "hash": hashlib.sha256(body).hexdigest(), "source": "public"}
+        for number, (path, body) in enumerate(PICTURES.items())
+    ]
+    table = Warehouse(spark, str(warehouse))
+    frame = spark.createDataFrame(pa.Table.from_pylist(rows, to_arrow_schema(SAMPLES, timezone="UTC")))
+    table.append_once(frame, "samples", app_id="test", version=0)
+    out = tmp_path / "out"
+
+    def take_down(done: int, total: int) -> None:
+        if done == total:
+            forget(table, [("url", rows[0]["_id"] if is_in_it else "f" * 32)])
+
+    def run() -> Any:
+        return export(table, "{}", str(out), with_bytes=True, columns="hash", progress=take_down)
+
+    if is_in_it:
+        with pytest.raises(CortexError, match="taken down"):
+            run()
+        assert list(out.iterdir()) == []
+    else:
+        assert run().rows == len(rows)
+
+
+def test_without_a_contact_an_export_of_public_pictures_is_not_begun(
+    spark: SparkSession, warehouse: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CORTEX_CONTACT", raising=False)
+    monkeypatch.setenv("CORTEX_ALLOW_PRIVATE_HOSTS", "*.localhost")
+    rows = [
+        {"_id": "a", "url": "http://h.localhost/1.jpg", "host": "h.localhost", "hash": "0" * 64, "source": "public"},
+        {"_id": "b", "url": "http://example.org/1.jpg", "host": "example.org", "hash": "0" * 64, "source": "public"},
+    ]
+    table = Warehouse(spark, str(warehouse))
+    frame = spark.createDataFrame(pa.Table.from_pylist(rows, to_arrow_schema(SAMPLES, timezone="UTC")))
+    table.append_once(frame, "samples", app_id="test", version=0)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "_manifest.json").write_text("{}")
+    with pytest.raises(CortexError, match=r"example\.org is on the public web: set CORTEX_CONTACT"):
+        export(table, "{}", str(tmp_path / "out"), with_bytes=True, overwrite=True)
+    with pytest.raises(CortexError, match="version 7"):
+        export(table, "{}", str(tmp_path / "out"), version=7, overwrite=True)
+    assert (tmp_path / "out" / "_manifest.json").exists()  # the earlier export is still there
+
+
+def test_the_training_loop_of_the_docs(
+    spark: SparkSession, warehouse: Path, tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each picture once over ranks and workers, upright, as boxes and sizes are."""
+    monkeypatch.setenv("CORTEX_ALLOW_PRIVATE_HOSTS", "*.localhost")
+    monkeypatch.chdir(tmp_path)
+    answers = photographs(shared, 5)
+    turned = Image.open(io.BytesIO(answers.pop(next(iter(answers))).body))
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "turned.jpg", exif=exif)
+    answers["h.localhost", "/turned.jpg"] = Answer((tmp_path / "turned.jpg").read_bytes())
+    table = Warehouse(spark, str(warehouse))
+    with Server(answers) as web:
+        discover(spark, table, urls(web, answers))
+        LabelJob(table, resolve_model("shipped"), EngineConfig(Settings(), table.root), show=False).run()
+        export(table, "{}", "shards", with_bytes=True, shard_rows=2)
+    page = (Path(__file__).parents[2] / "docs" / "query.md").read_text()
+    (code,) = [block for block in re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S) if "torch" in block]
+    scope: dict[str, Any] = {}
+    exec(code, scope)
+    (batch,) = scope["loader"]
+    rows = table.read("samples").orderBy("_id").collect()
+    assert [(image.shape[:2], boxes) for image, boxes in batch] == [
+        ((row["height"], row["width"]), [box.asDict() for box in row["object_analysis"][0]]) for row in rows
+    ]
+    ranks = [scope["Shards"]("shards", rank, 2) for rank in range(2)]
+    counts = [sum(1 for _ in rank) for rank in ranks]
+    assert (min(counts) > 0, sum(counts)) == (True, 5)
