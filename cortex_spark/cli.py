@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
+from pydantic import ValidationError
 from rich.markup import escape
 from typer.exceptions import TyperException
 
@@ -17,7 +19,7 @@ from cortex_spark import __version__
 from cortex_spark.console import err, out
 from cortex_spark.demo.cli import demo
 from cortex_spark.engine.cli import label
-from cortex_spark.errors import CortexError
+from cortex_spark.errors import CortexError, Terminated
 from cortex_spark.export.cli import export
 from cortex_spark.forget.cli import forget
 from cortex_spark.query.cli import query
@@ -36,6 +38,9 @@ app = typer.Typer(
 for command in (extract, ingest, label, query, export, optimize, verify, stats, forget, demo):
     app.command()(command)
 
+#: An error of ours in the stack trace of a Python worker.
+_OURS: Final = re.compile(r"^(?:\w+\.)*(?:Cortex|Outage|Query)Error: (.+)", re.MULTILINE)
+
 
 def _version(asked: bool) -> None:
     if asked:
@@ -53,8 +58,22 @@ def cortex(
         os.environ["CORTEX_DEBUG"] = "1"
 
 
-def _first_line(error: Exception) -> str:
-    """What an error that is not ours says, less its stack trace: Spark's begin with what happened, further on why."""
+def _settings_errors(error: ValidationError) -> str:
+    """Which variables of the environment cannot be, and why."""
+    return "; ".join(
+        f"CORTEX_{str(each['loc'][0]).upper() if each['loc'] else '...'}: {each['msg'].removeprefix('Value error, ')}"
+        for each in error.errors()
+    )
+
+
+def said_by(error: Exception) -> str:
+    """What an error says, less its stack trace: ours all of it, also from a worker; Spark's what happened, and why."""
+    if isinstance(error, CortexError):
+        return str(error)
+    if isinstance(error, ValidationError):
+        return _settings_errors(error)
+    if ours := _OURS.findall(str(error)):
+        return str(ours[-1])
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     causes = [line for line in lines if line.startswith("Caused by:")]
     said = [line for line in lines if not line.startswith(("at ", "Caused by:", "..."))]
@@ -62,13 +81,9 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {shown} (cortex --debug shows the stack trace)"
 
 
-class _Terminated(BaseException):
-    """SIGTERM."""
-
-
 def _terminate(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whoever asks twice does not want to wait
-    raise _Terminated
+    raise Terminated
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -84,17 +99,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except TyperException as error:
         err.print(f"[bold red]error:[/] {escape(str(error))} (--help says what there is)", soft_wrap=True)
         sys.exit(2)
-    except _Terminated:
-        err.print("terminated; the same command goes on where it stopped")
+    except Terminated:
+        err.print("terminated; what was committed stays, the same command does the rest")
         sys.exit(128 + signal.SIGTERM)
     except (KeyboardInterrupt, typer.Abort):
-        err.print("interrupted; the same command goes on where it stopped")
+        err.print("interrupted; what was committed stays, the same command does the rest")
         sys.exit(130)
     except Exception as error:
         if os.environ.get("CORTEX_DEBUG"):
             raise
-        message = str(error) if isinstance(error, CortexError) else _first_line(error)
-        err.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+        err.print(f"[bold red]error:[/] {escape(said_by(error))}", soft_wrap=True)
         sys.exit(error.exit_code if isinstance(error, CortexError) else 1)
     sys.exit(code if isinstance(code, int) else 0)
 

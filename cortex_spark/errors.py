@@ -14,3 +14,7 @@ class OutageError(CortexError):
     """Our own network is down."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later
+
+
+class Terminated(BaseException):
+    """SIGTERM."""

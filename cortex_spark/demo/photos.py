@@ -93,7 +93,7 @@ def _locate(photo: Photo) -> Path:
                 return path
     raise CortexError(
         f"the demo's photograph {photo.path} of the package {photo.distribution} is not installed; "
-        "pip install 'cortex_spark[demo]' brings it"
+        "pip install '.[demo]' in Cortex's clone brings it"
     )
 
 

@@ -97,7 +97,7 @@ class Model:
         """One line for people."""
         line = f"{self.name} ({len(self.names)} classes, {self.identity})"
         if self.name == SHIPPED:
-            line += ": Cortex's own small detector, for trying things out; see its card"
+            line += ": Cortex's own small detector, for trying things out and for research; see its card"
         return line
 
 
@@ -285,8 +285,8 @@ def _sha256(*contents: bytes) -> str:
 def _from_ultralytics(name: str, path: Path, device: Device, imgsz: int | None) -> Model:
     if not _has_ultralytics():
         raise CortexError(
-            f"--model {name}: PyTorch weights need Ultralytics: pip install 'cortex-spark[torch]', "
-            f"or use --model {SHIPPED}"
+            f"--model {name}: PyTorch weights need Ultralytics, of the extra 'torch': pip install '.[torch]' in "
+            f"Cortex's clone, or use --model {SHIPPED}"
         )
     if imgsz is not None and imgsz % STRIDE:
         raise CortexError(f"--imgsz {imgsz}: give a multiple of {STRIDE}, the largest stride of these detectors")

@@ -34,6 +34,9 @@ def extract(
         ),
     ] = None,
     files: Annotated[int, typer.Option(min=1, metavar="N", help="How many files of the crawl's list.")] = 1,
+    skip: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Files of the list that are passed over: those read before.")
+    ] = 0,
     warehouse: _Warehouse = "warehouse",
     as_json: _Json = False,
 ) -> None:
@@ -51,7 +54,7 @@ def extract(
     if not named:
         if crawl is None:
             raise CortexError("nothing to read: name files with --wat, or a crawl with --crawl")
-        named = crawl_files(crawl, files, Settings().crawl_base_url)
+        named = crawl_files(crawl, files, Settings().crawl_base_url, skip)
     _end(run(Warehouse(spark_session("cortex extract"), warehouse), named, crawl=crawl), as_json)
 
 

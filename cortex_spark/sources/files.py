@@ -100,11 +100,11 @@ def total_size(paths: Sequence[str]) -> float | None:
     return sum(Path(path).stat().st_size for path in paths) / 1e6
 
 
-def crawl_files(crawl: str, count: int, base_url: str) -> list[str]:
-    """The first ``count`` WAT files of the crawl named ``crawl``, from the crawl's own list.
+def crawl_files(crawl: str, count: int, base_url: str, skip: int = 0) -> list[str]:
+    """``count`` WAT files of the crawl named ``crawl``, from the crawl's own list, behind the first ``skip``.
 
     Raises:
-        CortexError: there is no such crawl below ``base_url``, or its list cannot be read.
+        CortexError: there is no such crawl below ``base_url``, its list cannot be read, or has no more than ``skip``.
     """
     if not _CRAWL.fullmatch(crawl):
         raise CortexError(f"--crawl {crawl}: crawls have names like CC-MAIN-2024-22")
@@ -120,7 +120,9 @@ def crawl_files(crawl: str, count: int, base_url: str) -> list[str]:
         raise CortexError(
             f"--crawl {crawl}: {listing} cannot be read ({error}); CORTEX_CRAWL_BASE_URL says where crawls are"
         ) from error
-    return [base + line for line in lines[:count]]
+    if skip >= len(lines):
+        raise CortexError(f"--skip {skip}: the crawl {crawl} has {len(lines):,} files")
+    return [base + line for line in lines[skip : skip + count]]
 
 
 def crawl_of(path: str) -> str | None:
@@ -141,13 +143,17 @@ def _open_url(url: str) -> Any:
     raise AssertionError("unreachable")
 
 
+def plain_scheme(uri: str) -> str:
+    """``uri`` as ``pyarrow.fs`` knows it: Hadoop calls S3 ``s3a``."""
+    return re.sub(r"^s3[an]://", "s3://", uri)
+
+
 def _filesystem(path: str) -> tuple[fs.FileSystem, str]:
     """Raises CortexError for a scheme that pyarrow does not know."""
     if "://" not in path:
         return fs.LocalFileSystem(), path
-    path = re.sub(r"^s3[an]://", "s3://", path)  # Hadoop's names for it
     try:
-        return fs.FileSystem.from_uri(path)
+        return fs.FileSystem.from_uri(plain_scheme(path))
     except ValueError as error:
         raise CortexError(f"{path}: {error}") from error
 

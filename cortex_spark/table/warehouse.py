@@ -217,7 +217,7 @@ class Warehouse:
         made.execute()
 
     def retried(self, commit: Callable[[], _T]) -> _T:
-        """The result of ``commit``, called again where another commit came in between."""
+        """The result of ``commit``, called again where another commit came in between, or took away what it reads."""
         for attempt in range(1, _MAX_TRIES + 1):
             try:
                 return commit()

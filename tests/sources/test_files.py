@@ -118,6 +118,9 @@ def test_crawl_files(server: Server) -> None:
     assert found == [server.url + path for path in PATHS[:2]]
     assert crawl_of(found[0]) == "CC-MAIN-2024-22"
     assert len(crawl_files("CC-MAIN-2024-22", 100, server.url.rstrip("/"))) == 5
+    assert crawl_files("CC-MAIN-2024-22", 2, server.url, skip=2) == [server.url + path for path in PATHS[2:4]]
+    with pytest.raises(CortexError, match="--skip 5: the crawl CC-MAIN-2024-22 has 5 files"):
+        crawl_files("CC-MAIN-2024-22", 1, server.url, skip=5)
     with pytest.raises(CortexError, match="404"):
         crawl_files("CC-MAIN-2024-23", 1, server.url)
     server.bodies["/crawl-data/CC-MAIN-2024-22/wat.paths.gz"] = listing[:-9]
