@@ -51,6 +51,18 @@ def spark() -> Iterator[SparkSession]:
 
 
 @pytest.fixture
+def compiled(spark: SparkSession) -> Iterator[None]:
+    """Queries are compiled, as in all sessions but those of jobs whose queries are small; then they read other ways."""
+    own = {"spark.sql.codegen.wholeStage": "true", "spark.sql.codegen.factoryMode": "FALLBACK"}
+    before = {name: spark.conf.get(name) for name in own}
+    for name, value in own.items():
+        spark.conf.set(name, value)
+    yield
+    for name, value in before.items():
+        spark.conf.set(name, str(value))
+
+
+@pytest.fixture
 def warehouse(tmp_path: Path) -> Path:
     """A folder for a warehouse that is not there yet."""
     return tmp_path / "warehouse"

@@ -14,11 +14,12 @@ from datetime import UTC, datetime, timedelta
 from functools import partial, reduce
 from operator import or_
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.functions import arrow_udf
 from pyspark.sql.types import StringType, StructField, StructType
 
 from cortex_spark.config import Settings
@@ -248,11 +249,17 @@ def _keys(names: Collection[str]) -> list[tuple[str, str, _Key]]:
     return [(name, kind, key) for name in names for kind, key in _COMPARED.get(name, ())]
 
 
-@F.udf(StructType([StructField("_id", StringType()), StructField("host", StringType())]), useArrow=True)
-def _address(url: str | None) -> tuple[str, str | None] | None:
-    """What the URL rule makes of a redirect's target; NULL: nothing."""
-    found = _parsed(url)
-    return None if found is None else (found.id, found.host)
+# Not `udf(useArrow=True)`: above a scan of Parquet, Spark 4.2.0 writes to its worker what that does not understand, and
+# waits for ever (SPARK-58241).
+def _addresses(urls: pa.Array) -> pa.Array:  # type: ignore[type-arg]  # Spark reads the hints
+    """What the URL rule makes of redirects' targets; NULL: nothing."""
+    found = [_parsed(url) for url in urls.to_pylist()]
+    rows = [None if one is None else {"_id": one.id, "host": one.host} for one in found]
+    return pa.array(rows, pa.struct([("_id", pa.string()), ("host", pa.string())]))
+
+
+_make: Any = arrow_udf  # its overloads ask for what Spark reads from the function's hints
+_address = _make(_addresses, StructType([StructField("_id", StringType()), StructField("host", StringType())]))
 
 
 def _parsed(url: str | None) -> Address | None:

@@ -264,7 +264,7 @@ def test_udf_gives_the_same_as_the_job(tables: Warehouse, web: Server, shared: P
 
 
 def test_udf_knows_what_is_refused_and_who_wants_peace(
-    tables: Warehouse, web: Server, shared: Path, model: Model
+    tables: Warehouse, web: Server, shared: Path, model: Model, compiled: None
 ) -> None:
     answers = photographs(shared, 5, hosts=5)
     busy = {("h4.localhost", f"/{n}.jpg"): Answer(status=503, headers=(("Retry-After", "7200"),)) for n in range(3)}

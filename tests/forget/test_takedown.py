@@ -26,7 +26,7 @@ from cortex_spark.sources import store
 from cortex_spark.sources.ingest import ingest_files, ingest_urls
 from cortex_spark.sources.urls import image_id
 from cortex_spark.table import Warehouse, removal
-from cortex_spark.table.forgotten import hashed, recall, without_forgotten
+from cortex_spark.table.forgotten import MARK, Memory, hashed, marked, recall, without_forgotten
 from tests.web import JPEG, photographs
 
 SETTINGS = Settings(allow_private_hosts=("*.localhost",), obey_robots=False, host_delay=0)
@@ -184,6 +184,20 @@ def test_down_to_the_bytes(tables: Warehouse, web: Server, shared: Path, tmp_pat
     # Another page's picture is its own affair.
     back = ingest_urls(tables, listed(tmp_path / "other.csv", (at("kept", "by-page"), "http://other.localhost/")))
     assert back.new == 1
+
+
+@pytest.mark.timeout(120)
+def test_where_redirects_lead_is_compared_in_compiled_queries_too(
+    spark: SparkSession, compiled: None, tmp_path: Path
+) -> None:
+    """As `cortex forget` runs them, above a scan of files: the URL rule is Python."""
+    names = ("final_url", "location")
+    urls = {name: f"concat('http://{name}', id, '.example/') AS {name}" for name in names}
+    rows = spark.range(100).selectExpr("CAST(id AS string) AS _id", "'kept.example' AS host", *urls.values())
+    rows.write.format("delta").save(str(tmp_path))
+    memory = Memory({"host": frozenset({hashed("final_url7.example"), hashed("location8.example")})})
+    found = marked(spark.read.format("delta").load(str(tmp_path)), memory).where(MARK)
+    assert {row["_id"] for row in found.collect()} == {"7", "8"}
 
 
 @pytest.mark.soak

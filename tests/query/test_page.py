@@ -132,7 +132,7 @@ def test_first_pages_by_a_number(stored: Stored, name: str, direction: int) -> N
 
 @pytest.mark.parametrize("sort", [None, {"width": -1}])
 def test_spark_knows_the_files_of_what_python_filters(
-    spark: SparkSession, tmp_path: Path, sort: dict[str, int] | None
+    spark: SparkSession, compiled: None, tmp_path: Path, sort: dict[str, int] | None
 ) -> None:
     """RE2 runs in Python, and batches of rows go there across the borders of files; names of folders are escaped."""
     tables = Warehouse(spark, str(tmp_path / "a b%20ü"))
