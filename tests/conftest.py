@@ -58,8 +58,8 @@ def compiled(spark: SparkSession) -> Iterator[None]:
     for name, value in own.items():
         spark.conf.set(name, value)
     yield
-    for name, value in before.items():
-        spark.conf.set(name, str(value))
+    for name, old in before.items():
+        spark.conf.set(name, str(old))
 
 
 @pytest.fixture

@@ -111,7 +111,7 @@ def place() -> Column:
     """The host that a row is fetched from; NULL for pictures of the store."""
     # A location is as browsers write it, with all that java.net.URI refuses: '|' in a query, '_' in a name.
     host = F.regexp_extract("location", r"^https?://([^/]*?)(?::\d+)?/", 1)
-    return F.rtrim(F.coalesce(F.nullif(host, F.lit("")), "host"), F.lit("."))
+    return F.regexp_replace(F.coalesce(F.nullif(host, F.lit("")), "host"), r"\.$", "")
 
 
 def forbidden(host: Column, settings: Settings) -> Column:
