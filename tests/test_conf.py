@@ -4,9 +4,11 @@ import json
 import os
 import re
 import subprocess
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import pyspark
 import pytest
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -106,6 +108,20 @@ def test_delta_is_the_one_that_belongs_to_the_installed_packages(spark: SparkSes
     assert read["spark.jars.packages"].split(",")[0] == DELTA_PACKAGE
     assert read["spark.sql.extensions"] == DELTA_EXTENSION
     assert read["spark.jars.excludes"] == settings(spark, CONF / "local.conf")["spark.jars.excludes"]
+
+
+@pytest.mark.parametrize("file", CLUSTERS, ids=lambda file: file.name)
+def test_what_comments_name_belongs_to_the_installed_spark(spark: SparkSession, file: Path) -> None:
+    """Hadoop's S3 file system has to be of Spark's Hadoop, and is not excluded with what Spark has."""
+    assert spark._jvm is not None
+    hadoop = spark._jvm.org.apache.hadoop.util.VersionInfo.getVersion()
+    assert f"org.apache.hadoop:hadoop-aws:{hadoop}\n" in file.read_text()
+    excludes = settings(spark, file)["spark.jars.excludes"].split(",")
+    assert not any(fnmatch("org.apache.hadoop:hadoop-aws", pattern) for pattern in excludes)
+
+
+def test_the_image_has_the_installed_spark() -> None:
+    assert f"FROM apache/spark:{pyspark.__version__} AS spark" in (CONF / "Dockerfile").read_text()
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
