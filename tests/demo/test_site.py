@@ -141,6 +141,6 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     missing = photos.Photo("x", "cats", "x", "no-such-package", "x.png", "none")
     monkeypatch.setattr(photos, "PHOTOS", (missing,))
     photos.load.cache_clear()
-    with pytest.raises(CortexError, match=r"no-such-package.*cortex_spark\[demo\]"):
+    with pytest.raises(CortexError, match=r"no-such-package.*'\.\[demo\]'"):
         pictures.make(seed=2)
     photos.load.cache_clear()
