@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cortex_spark.console import err, out
+from cortex_spark.errors import CortexError
 
 if TYPE_CHECKING:
     from cortex_spark.engine.label import LabelReport
@@ -92,7 +93,6 @@ def label(
     from cortex_spark.engine.label import LabelJob
     from cortex_spark.engine.pipeline import EngineConfig
     from cortex_spark.engine.worker import spark_device
-    from cortex_spark.errors import CortexError
     from cortex_spark.session import spark_session
     from cortex_spark.table import Warehouse
 

@@ -134,7 +134,7 @@ class Samples:
         signer = self.signer
         request = ask(query, page, version=version, fields=fields, sort=sort, cursor=cursor, signer=signer)
         # Without a version, the newest may change under our hands: files that a take-down removes go at once.
-        is_first = request.version is None
+        may_move = request.version is None
         while True:
             view = self._view(request.version)
             try:
@@ -142,9 +142,9 @@ class Samples:
             except duckdb.IOException as error:
                 if not view.snapshot.missing:
                     raise
-                if not is_first:
+                if not may_move:
                     raise self._gone(view.snapshot.version) from error
-                is_first = False
+                may_move = False  # once
             except (duckdb.BinderException, duckdb.InvalidInputException):
                 # There are files of before a column was added. To look for them beforehand takes longer than most
                 # questions; to take all files for such ones does, too.
