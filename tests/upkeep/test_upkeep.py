@@ -7,7 +7,8 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from cortex_spark.table import Warehouse
 from cortex_spark.table.derived import is_complete
 from cortex_spark.table.samples import commit_samples
 from cortex_spark.upkeep import derive
+from cortex_spark.upkeep import optimize as optimize_module
 from cortex_spark.upkeep.cli import verify as verify_command
 from cortex_spark.upkeep.optimize import LEAST_RETENTION, optimize
 from cortex_spark.upkeep.verify import VerifyReport, verify
@@ -102,6 +104,33 @@ def test_a_table_made_before_is_brought_up_to_date(tables: Warehouse, monkeypatc
     assert (care.files, len(data(tables))) == (1, 1)
     assert is_sound(verify(tables))
     assert tables.read("samples").count() == len(rows) + 2
+
+
+def test_rows_lie_by_class_and_moment(tables: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In each file; those of one class and moment in the order they came in. No file is much larger than others."""
+    monkeypatch.setattr(optimize_module, "_ROWS_PER_FILE", 30)
+    rows: list[dict[str, Any]] = []
+    for number in range(240):
+        row = {"_id": f"{number:032x}", "object_analysis": [[box(("cat", "person", "dog")[number % 3])]]}
+        landed = datetime(2026, 1, 1 + number // 120, tzinfo=UTC)
+        rows.append(row | oracle(row) | {"host": f"host-{number:03}.example", "landed_at": landed})
+    for batch in range(2):
+        part = to_frame(tables.spark, rows[120 * batch : 120 * batch + 120]).coalesce(1)
+        tables.append_once(part, "samples", app_id="rows", version=batch)
+    optimize(tables)
+    lengths = []
+    for path in data(tables):
+        found = duckdb.execute(
+            "SELECT rarest_class, landed_at, host FROM read_parquet($1, file_row_number = true)"
+            " ORDER BY file_row_number",
+            [str(local_path(path))],
+        ).fetchall()
+        lengths.append(len(found))
+        groups = [list(hosts) for _, hosts in groupby(found, key=lambda row: row[:2])]
+        assert len(groups) == len({hosts[0][:2] for hosts in groups})
+        assert all(hosts == sorted(hosts, key=lambda row: row[2]) for hosts in groups)
+    assert sum(lengths) == 240
+    assert max(lengths) <= 60
 
 
 @pytest.mark.soak
