@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -19,7 +20,7 @@ from rich.table import Table
 
 from cortex_spark import __version__
 from cortex_spark.config import NO_CONTACT, Settings
-from cortex_spark.engine.plan import forbidden
+from cortex_spark.engine.plan import forbidden, latest_hosts
 from cortex_spark.engine.runs import Runs
 from cortex_spark.errors import CortexError
 from cortex_spark.export.columns import IMAGE, Columns, choose_columns
@@ -30,6 +31,7 @@ from cortex_spark.export.sizes import DEFAULT_SHARD_ROWS
 from cortex_spark.query.mongo import compile_query
 from cortex_spark.query.page import pinned, predicate, reading
 from cortex_spark.query.text import read
+from cortex_spark.schema import HOST
 from cortex_spark.table.forgotten import recall
 from cortex_spark.table.warehouse import Warehouse
 
@@ -132,6 +134,7 @@ def export(
         expected = -(-sum(counts.values()) // shard_rows)
         with reading(warehouse, version), watching(folder, expected, progress):
             shards = sorted(plan.collect(), key=lambda shard: shard["shard"])
+        _remember_hosts(warehouse, shards)
         left_out = reduce(lambda total, shard: total + Counter(shard["left_out"]), shards, left_out)
         _check(shards, expected, sum(counts.values()))
         if recall(warehouse).values != memory.values:
@@ -161,6 +164,18 @@ def _beside_labelling(warehouse: Warehouse) -> list[str]:
         for run in runs
         if run.alive
     ]
+
+
+def _remember_hosts(warehouse: Warehouse, shards: list[Row]) -> None:
+    """What hosts have asked for (429, Retry-After) holds for the jobs that come after."""
+    states = [state for shard in shards for state in shard["hosts"]]
+    if not states:
+        return
+    visited = warehouse.spark.createDataFrame(states, HOST).drop("robots")
+    known = latest_hosts(warehouse).select("host", "robots")
+    run = f"export-{secrets.token_hex(6)}"
+    rows = visited.join(known, "host", "left").select(*HOST.names, F.lit(run).alias("run"), F.lit(0).alias("batch"))
+    warehouse.append_once(rows, "hosts", app_id=run, version=0)
 
 
 def _check_contact(rows: DataFrame, settings: Settings) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from typing import Any, Final, cast
 
@@ -23,7 +23,7 @@ from pyspark import Broadcast
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
-from pyspark.sql.types import LongType, MapType, StringType, StructField, StructType
+from pyspark.sql.types import ArrayType, LongType, MapType, StringType, StructField, StructType
 
 from cortex_spark.config import Settings
 from cortex_spark.engine.download import Row, fetch_same
@@ -45,6 +45,7 @@ REPORT: Final = StructType(
         StructField("bytes", LongType()),
         StructField("sha256", StringType()),
         StructField("left_out", MapType(StringType(), LongType())),
+        StructField("hosts", ArrayType(HOST)),  # what is to be remembered of them, without robots.txt
     ]
 )
 
@@ -111,7 +112,7 @@ def write_shards(
 
 
 def _with_images(rows: DataFrame, tasks: int, fetching: Fetching) -> DataFrame:
-    """``rows`` with the pictures' bytes and the outcomes of fetching them.
+    """``rows`` with the pictures' bytes, the outcomes of fetching them, and what hosts have asked for.
 
     All of a host is in one task, which knows what was remembered of it, so that its limits hold over all of them. Its
     robots.txt is read anew. The bytes go to their shards by Spark's shuffle.
@@ -126,7 +127,8 @@ def _with_images(rows: DataFrame, tasks: int, fetching: Fetching) -> DataFrame:
         rows = rows.withColumn("state", F.lit(None).cast(HOST))
     rows = rows.repartition(tasks, F.coalesce("host", "_id"))  # pictures of the store have no host
     kept = [rows.schema[name] for name in ("shard", "_id", "row")]
-    schema = StructType([*kept, IMAGE, StructField("outcome", StringType())])
+    found = (IMAGE, StructField("outcome", StringType()), StructField("host_state", HOST))
+    schema = StructType([*kept, *found])
     return rows.mapInArrow(
         _fetching_task(fetching.settings, fetching.root, forbidden, to_arrow_schema(schema, timezone="UTC")), schema
     )
@@ -153,7 +155,7 @@ def _fetching_task(
         size, again = 0, attempt_number() > 0
         for row, fetched in fetch_same(wanted, settings, root, hosts, retried=again):
             if memory.has_url(fetched.final_url):  # where a redirect led
-                fetched = Fetched("forgotten")
+                fetched = replace(fetched, outcome="forgotten", body=None)
             found.append((row["number"], fetched))
             size += len(fetched.body or b"")
             if size >= _BATCH_BYTES:
@@ -166,10 +168,18 @@ def _fetching_task(
 
 def _joined(rows: pa.Table, found: list[tuple[int, Fetched]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """What was ``found`` for rows with these numbers, beside them."""
-    taken = rows.select(schema.names[:-2]).take(pa.array([number for number, _ in found], pa.int64()))
-    images = pa.array([fetched.body for _, fetched in found], pa.binary())
-    outcomes = pa.array([fetched.outcome for _, fetched in found], pa.string())
-    table = taken.append_column("image", images).append_column("outcome", outcomes)
+    columns: dict[str, list[Any]] = {
+        "image": [fetched.body for _, fetched in found],
+        "outcome": [fetched.outcome for _, fetched in found],
+        # Bodies of robots.txt would all come to the driver.
+        "host_state": [
+            None if fetched.host_state is None else replace(fetched.host_state, robots=()).as_row()
+            for _, fetched in found
+        ],
+    }
+    table = rows.select(schema.names[: -len(columns)]).take(pa.array([number for number, _ in found], pa.int64()))
+    for name, values in columns.items():
+        table = table.append_column(name, pa.array(values, schema.field(name).type))
     yield from table.cast(schema).combine_chunks().to_batches()
 
 
@@ -202,9 +212,10 @@ def _write(
     """Write one shard; its line of ``REPORT``."""
     arrow = to_arrow_schema(schema, timezone="UTC")
     left_out: Counter[str] = Counter()
+    hosts: list[Row] = []
     group = ROW_GROUP
     if with_images:
-        batches, group = _found(batches, left_out), ROW_GROUP_WITH_IMAGES
+        batches, group = _found(batches, left_out, hosts), ROW_GROUP_WITH_IMAGES
         arrow = arrow.append(pa.field(IMAGE.name, pa.binary()))
     parts = _rows(batches, arrow)
     written = 0
@@ -218,10 +229,9 @@ def _write(
                 writer.write_table(table, row_group_size=group)
                 written += table.num_rows
         sha256, size = sink.sha256, sink.size
-    return pa.RecordBatch.from_pylist(
-        [{"shard": shard, "rows": written, "bytes": size, "sha256": sha256, "left_out": list(left_out.items())}],
-        to_arrow_schema(REPORT),
-    )
+    report = {"shard": shard, "rows": written, "bytes": size, "sha256": sha256}
+    report |= {"left_out": list(left_out.items()), "hosts": hosts}
+    return pa.RecordBatch.from_pylist([report], to_arrow_schema(REPORT, timezone="UTC"))
 
 
 def _regrouped(parts: Iterator[pa.Table], schema: pa.Schema, rows: int) -> Iterator[pa.Table]:
@@ -246,9 +256,11 @@ def _rows(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.T
         yield pa.Table.from_arrays(columns, names=schema.names).cast(schema)
 
 
-def _found(batches: Iterator[pa.RecordBatch], left_out: Counter[str]) -> Iterator[pa.RecordBatch]:
-    """The rows whose picture is still the same; the others are counted."""
+def _found(batches: Iterator[pa.RecordBatch], left_out: Counter[str], hosts: list[Row]) -> Iterator[pa.RecordBatch]:
+    """The rows whose picture is still the same; the others are counted, and ``hosts`` gets what is known of hosts."""
     for batch in batches:
+        states: list[Any] = batch.column("host_state").drop_null().to_pylist()
+        hosts += states
         there = pc.is_valid(batch.column(IMAGE.name))
         outcomes: list[Any] = batch.filter(pc.invert(there)).column("outcome").to_pylist()
         left_out.update(outcomes)

@@ -23,6 +23,7 @@ from cortex_spark.demo.server import Answer, Server
 from cortex_spark.detect import resolve_model
 from cortex_spark.engine.label import LabelJob
 from cortex_spark.engine.pipeline import EngineConfig
+from cortex_spark.engine.plan import latest_hosts
 from cortex_spark.engine.runs import AT_WORK, Runs
 from cortex_spark.errors import CortexError
 from cortex_spark.export.parquet import export
@@ -94,7 +95,10 @@ def test_same_pictures_or_none(spark: SparkSession, warehouse: Path, tmp_path: P
 def test_hosts_have_their_limits_over_all_shards(
     spark: SparkSession, warehouse: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A host is asked as slowly as when it was labelled, one that wanted peace not at all, nor for what is refused."""
+    """A host is asked as slowly as when it was labelled, one that wanted peace not at all, nor for what is refused.
+
+    And who wants peace now has it from the jobs that come after.
+    """
     refused = tmp_path / "refused.txt"
     refused.write_text(hashlib.sha256(b"11").hexdigest())
     delay = 0.25
@@ -107,7 +111,9 @@ def test_hosts_have_their_limits_over_all_shards(
         monkeypatch.setenv(f"CORTEX_{name}", value)
     bodies = {("a.localhost", f"/{number}.jpg"): str(number).encode() for number in range(12)}
     bodies |= {("busy.localhost", f"/{number}.jpg"): b"b" for number in range(2)}
+    bodies["tired.localhost", "/0.jpg"] = b"t"
     answers = {address: Answer(body) for address, body in bodies.items()}
+    answers["tired.localhost", "/0.jpg"] = Answer(status=429, headers=(("Retry-After", "3600"),))
     with Server(answers) as web:
         # One has moved to where pictures were taken down.
         leads = (("Location", f"http://gone.localhost:{web.port}/10.jpg"),)
@@ -131,11 +137,15 @@ def test_hosts_have_their_limits_over_all_shards(
             table.append_once(spark.createDataFrame(arrow), name, app_id="test", version=0)
         forget(table, entries(hosts=["gone.localhost"]))
         report = export(table, "{}", str(tmp_path / "out"), shard_rows=3, with_bytes=True)
-        assert (report.rows, report.shards, report.left_out) == (10, 5, {"deferred": 2, "forgotten": 2})
+        assert (report.rows, report.shards, report.left_out) == (10, 5, {"deferred": 2, "forgotten": 2, "http_429": 1})
         times = sorted(request.at for request in web.requests("a.localhost"))
         assert len(times) == 11 + 1  # robots.txt, once
         assert min(later - earlier for earlier, later in pairwise(times)) > 0.8 * delay
         assert web.requests("busy.localhost") == web.requests("a.localhost", "/11.jpg") == []
+    at_peace = latest_hosts(table).where("not_before > current_timestamp() + INTERVAL 50 MINUTES")
+    assert sorted(row["host"] for row in at_peace.collect()) == ["busy.localhost", "tired.localhost"]
+    (visited,) = latest_hosts(table).where("host = 'a.localhost'").collect()
+    assert visited["answered_at"] is not None
 
 
 @pytest.mark.parametrize("is_in_it", [True, False])
