@@ -193,7 +193,7 @@ class LabelJob:
                     continue
                 if not follow:
                     break
-                if planned is None:
+                if outcomes["deferred"] == outcomes.total():  # or nothing was wanted
                     time.sleep(_FOLLOW_SECONDS)
         return self._warehouse.retried(self._accounted)
 
@@ -215,8 +215,10 @@ class LabelJob:
         urls = self._warehouse.read("image_urls")
         try:
             kind = urls.select(F.expr(where)).schema[0].dataType
+            if isinstance(kind, BooleanType):
+                urls.where(F.expr(where)).schema  # noqa: B018  # asks Spark whether it may stand there
         except AnalysisException as error:
-            said = str(error).splitlines()[0]
+            said = str(error).strip().splitlines()[0]
             raise CortexError(f"--where {where}: {said}; image_urls has {', '.join(urls.columns)}") from None
         if not isinstance(kind, BooleanType):
             raise CortexError(f"--where {where}: a condition is true or false, this is {kind.simpleString()}")

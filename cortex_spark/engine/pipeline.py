@@ -283,7 +283,7 @@ def attempt_row(
     now = datetime.now(UTC)
     counted = fetched.outcome not in outcomes.UNCOUNTED
     tries = row["tries"] + counted
-    final = not outcomes.passes(fetched.outcome) or tries >= outcomes.MAX_TRIES
+    final = not outcomes.passes(fetched.outcome) or (counted and tries >= outcomes.MAX_TRIES)
     delay = max(outcomes.retry_delay(tries) if counted else 0.0, fetched.retry_after or 0.0)
     return {
         "run": row["run"],

@@ -59,10 +59,11 @@ def url_states(
 
     With ``where``, a condition in SQL, only rows of which it is true. Adds ``outcome`` (final, or NULL), ``retry_at``,
     ``labelled_hash`` (of an earlier sample, by any model), ``etag`` and ``last_modified`` of what ``model`` labelled;
-    and of the time since it was last seen: ``tries`` (that failed for a passing reason), ``location`` and ``hops`` (of
-    redirects to other hosts). With ``retry``, outcomes that may pass are not final and need not wait; with ``revisit``,
-    pictures that were last seen that many days ago are wanted again. Whatever is final: what was put off, or has moved,
-    the last time is wanted. ``alone``: no other job is at work, whose first attempts may come between two looks.
+    ``tries`` (that failed for a passing reason since it was last seen); and of the time since the last try ``location``
+    and ``hops`` (of redirects to other hosts). With ``retry``, outcomes that may pass are not final and need not wait;
+    with ``revisit``, pictures that were last seen that many days ago are wanted again. Whatever was final before: what
+    was put off, or has moved, the last time is wanted. ``alone``: no other job is at work, whose first attempts may
+    come between two looks.
     """
     urls = warehouse.read("image_urls", version)
     if where is not None:
@@ -70,24 +71,32 @@ def url_states(
     if alone and warehouse.is_empty("attempts"):
         return urls.withColumns({name: F.lit(_UNTRIED.get(name)).cast(kind) for name, kind in _HISTORY.items()})
     is_seen, is_uncounted = F.col("outcome").isin(OK, "not_modified"), F.col("outcome").isin(*UNCOUNTED)
-    last_seen = F.max(F.when(is_seen, F.col("attempted_at"))).over(Window.partitionBy("_id"))
+
+    def since(event: Column) -> Column:
+        latest = F.max(F.when(event, F.col("attempted_at"))).over(Window.partitionBy("_id"))
+        return latest.isNull() | (F.col("attempted_at") > latest)
+
     attempts = warehouse.read("attempts").withColumns(
         {
             "passes": F.col("outcome").rlike(PASSING_PATTERN),
-            "since": last_seen.isNull() | (F.col("attempted_at") > last_seen),
+            "since_seen": since(is_seen),
+            "since_counted": since(~is_uncounted),
         }
     )
     by_model = F.lit(True) if model is None else F.col("model") == model
-    final = F.col("final") & (~F.col("outcome").isin(*MODEL_BOUND) | by_model)
+    # How a URL ended before it was seen says nothing of it any more.
+    final = F.col("final") & ~is_uncounted & (F.col("since_seen") | is_seen)
+    final &= ~F.col("outcome").isin(*MODEL_BOUND) | by_model
     if retry:
         final &= ~F.col("passes")
     seen = is_seen & by_model
     if revisit is not None:
         final &= ~seen | (F.col("attempted_at") > F.current_timestamp() - F.make_dt_interval(days=F.lit(revisit)))
     ours = F.when(F.col("model").eqNullSafe(F.lit(model)), F.col("attempted_at"))
+    ended = F.coalesce(F.max(F.when(final, F.col("attempted_at"))), F.timestamp_seconds(F.lit(0)))
     history = attempts.groupBy("_id").agg(
-        F.count_if(F.col("passes") & ~is_uncounted & F.col("since")).alias("tries"),
-        F.max_by(is_uncounted, ours).alias("under_way"),
+        F.count_if(F.col("passes") & ~is_uncounted & F.col("since_seen")).alias("tries"),
+        (F.max_by(is_uncounted, ours) & (F.max(ours) > ended)).alias("under_way"),
         # A sample stays one, however later visits end.
         F.coalesce(
             F.max_by("outcome", F.when(final & seen, F.col("attempted_at"))),
@@ -95,8 +104,9 @@ def url_states(
         ).alias("outcome"),
         F.max_by("retry_at", "attempted_at").alias("retry_at"),
         F.min_by("sample.hash", F.when(F.col("outcome") == OK, F.col("attempted_at"))).alias("labelled_hash"),
-        F.max_by("final_url", F.when(is_uncounted & F.col("since"), F.col("attempted_at"))).alias("location"),
-        F.count_if((F.col("outcome") == "moved") & F.col("since")).cast("int").alias("hops"),
+        # After a failure the way begins anew: addresses that redirects lead to are often good for minutes only.
+        F.max_by("final_url", F.when(is_uncounted & F.col("since_counted"), F.col("attempted_at"))).alias("location"),
+        F.count_if((F.col("outcome") == "moved") & F.col("since_counted")).cast("int").alias("hops"),
         F.max_by("etag", F.when(seen, F.col("attempted_at"))).alias("etag"),
         F.max_by("last_modified", F.when(seen, F.col("attempted_at"))).alias("last_modified"),
     )
@@ -111,7 +121,7 @@ def place() -> Column:
     """The host that a row is fetched from; NULL for pictures of the store."""
     # A location is as browsers write it, with all that java.net.URI refuses: '|' in a query, '_' in a name.
     host = F.regexp_extract("location", r"^https?://([^/]*?)(?::\d+)?/", 1)
-    return F.regexp_replace(F.coalesce(F.nullif(host, F.lit("")), "host"), r"\.$", "")
+    return F.regexp_replace(F.coalesce(F.nullif(host, F.lit("")), "host"), r"\.+$", "")
 
 
 def forbidden(host: Column, settings: Settings) -> Column:
@@ -119,7 +129,7 @@ def forbidden(host: Column, settings: Settings) -> Column:
     if settings.contact is not None:
         return F.lit(None).cast("string")
     ours = "|".join(fnmatch.translate(pattern) for pattern in settings.allow_private_hosts)
-    name = F.regexp_replace(F.lower(host), r"^\[|\]$|\.$", "")  # as Settings.allows_private
+    name = F.regexp_replace(F.lower(host), r"^\[|\]$|\.+$", "")  # as Settings.allows_private
     return F.when(~name.rlike(f"^(?:{ours})"), host) if ours else host
 
 

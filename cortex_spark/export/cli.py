@@ -56,6 +56,7 @@ def export(
     """Write the samples that match a MongoDB filter as Parquet shards with a manifest."""
     # Here, not above: `cortex --help` need not load Spark.
     from cortex_spark.export.columns import choose_columns
+    from cortex_spark.export.folder import Folder
     from cortex_spark.export.parquet import export as write_export
     from cortex_spark.query.mongo import compile_query
     from cortex_spark.session import spark_session
@@ -88,7 +89,8 @@ def export(
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
     except (KeyboardInterrupt, Terminated) as stop:
-        err.print(f"stopped: {out} has no manifest and is not complete; --overwrite begins it anew", markup=False)
+        left = "has no manifest and is not complete; --overwrite begins it anew"
+        err.print(f"stopped: {out} {left if Folder.at(out).is_begun() else 'is as it was'}", markup=False)
         raise typer.Exit(130 if isinstance(stop, KeyboardInterrupt) else 143) from None
     for warning in report.warnings:
         err.print(f"warning: {warning}", style="yellow", markup=False)

@@ -106,6 +106,12 @@ class Folder:
         system, path = self._open()
         return sorted(info.base_name for info in system.get_file_info(fs.FileSelector(path)))
 
+    def is_begun(self) -> bool:
+        """Whether something of an export lies in the folder that has not come to its end."""
+        system, path = self._open()
+        is_there = system.get_file_info(path).type == fs.FileType.Directory
+        return is_there and any(map(self._ours, self.names())) and MANIFEST not in self.names()
+
     def shards(self) -> int:
         """How many shards are whole."""
         return sum(_SHARD.fullmatch(name) is not None for name in self.names())

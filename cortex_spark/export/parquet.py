@@ -7,11 +7,13 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import reduce
 from typing import Any, Final
 
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
@@ -31,8 +33,9 @@ from cortex_spark.export.sizes import DEFAULT_SHARD_ROWS
 from cortex_spark.query.mongo import compile_query
 from cortex_spark.query.page import pinned, predicate, reading
 from cortex_spark.query.text import read
-from cortex_spark.schema import HOST
-from cortex_spark.table.forgotten import recall
+from cortex_spark.schema import HOST, HOSTS
+from cortex_spark.table.forgotten import MARK, marked, recall, without_forgotten
+from cortex_spark.table.removal import remove
 from cortex_spark.table.warehouse import Warehouse
 
 #: Sources of pictures that are not online.
@@ -132,9 +135,13 @@ def export(
         fetching = Fetching(settings, warehouse.root, memory) if with_bytes else None
         plan = write_shards(matching.filter(~hidden), counts, chosen, folder, shard_rows=shard_rows, fetching=fetching)
         expected = -(-sum(counts.values()) // shard_rows)
-        with reading(warehouse, version), watching(folder, expected, progress):
-            shards = sorted(plan.collect(), key=lambda shard: shard["shard"])
-        _remember_hosts(warehouse, shards)
+        try:
+            with reading(warehouse, version), watching(folder, expected, progress):
+                shards = sorted(plan.collect(), key=lambda shard: shard["shard"])
+        except CortexError:
+            if recall(warehouse).values != memory.values:
+                folder.prepare(overwrite=True)  # shards that are whole may have what was taken down
+            raise
         left_out = reduce(lambda total, shard: total + Counter(shard["left_out"]), shards, left_out)
         _check(shards, expected, sum(counts.values()))
         if recall(warehouse).values != memory.values:
@@ -148,12 +155,11 @@ def export(
         bytes=sum(shard["bytes"] for shard in shards),
         left_out=dict(sorted(left_out.items())),
         seconds=time.monotonic() - started,
-        warnings=tuple(warnings),
     )
     wanted = {"query": read(query), "private": private, "columns": columns, "shard_rows": shard_rows}
     with folder.writing(MANIFEST) as sink:
         sink.write(_manifest(wanted, report, shards, _schema(chosen, with_bytes)))
-    return report
+    return replace(report, warnings=(*warnings, *_remember_hosts(warehouse, shards)))
 
 
 def _beside_labelling(warehouse: Warehouse) -> list[str]:
@@ -166,16 +172,25 @@ def _beside_labelling(warehouse: Warehouse) -> list[str]:
     ]
 
 
-def _remember_hosts(warehouse: Warehouse, shards: list[Row]) -> None:
-    """What hosts have asked for (429, Retry-After) holds for the jobs that come after."""
+def _remember_hosts(warehouse: Warehouse, shards: list[Row]) -> list[str]:
+    """What hosts have asked for (429, Retry-After) holds for the jobs that come after; warnings, if it does not."""
     states = [state for shard in shards for state in shard["hosts"]]
     if not states:
-        return
-    visited = warehouse.spark.createDataFrame(states, HOST).drop("robots")
-    known = latest_hosts(warehouse).select("host", "robots")
-    run = f"export-{secrets.token_hex(6)}"
-    rows = visited.join(known, "host", "left").select(*HOST.names, F.lit(run).alias("run"), F.lit(0).alias("batch"))
-    warehouse.append_once(rows, "hosts", app_id=run, version=0)
+        return []
+    try:
+        visited = without_forgotten(warehouse.spark.createDataFrame(states, HOST), warehouse)
+        known = latest_hosts(warehouse).select("host", F.col("robots").alias("known"))
+        robots = F.when(F.size("known") > 0, F.col("known")).otherwise(F.col("robots"))
+        run = f"export-{secrets.token_hex(6)}"
+        rows = visited.join(known, "host", "left").withColumns({"robots": robots, "run": F.lit(run), "batch": F.lit(0)})
+        warehouse.append_once(rows.select(*HOSTS.names), "hosts", app_id=run, version=0)
+        memory = recall(warehouse)  # of a host that was taken down since it was asked for above
+        if memory and not marked(visited.select("host"), memory).where(MARK).isEmpty():
+            remove(warehouse)
+    except (CortexError, PySparkException, Py4JJavaError) as error:
+        said = str(error).strip().splitlines()[0]
+        return [f"what hosts asked for could not be written into {warehouse.path('hosts')}: {said}"]
+    return []
 
 
 def _check_contact(rows: DataFrame, settings: Settings) -> None:

@@ -33,6 +33,7 @@ from cortex_spark.export.columns import IMAGE, Columns
 from cortex_spark.export.folder import Folder, shard_name
 from cortex_spark.export.sizes import ROW_GROUP, ROW_GROUP_WITH_IMAGES
 from cortex_spark.fetch import Fetched, HostState
+from cortex_spark.fetch.state import Robots
 from cortex_spark.schema import HOST
 from cortex_spark.table import Warehouse
 from cortex_spark.table.forgotten import Memory, refused_hashes
@@ -45,7 +46,7 @@ REPORT: Final = StructType(
         StructField("bytes", LongType()),
         StructField("sha256", StringType()),
         StructField("left_out", MapType(StringType(), LongType())),
-        StructField("hosts", ArrayType(HOST)),  # what is to be remembered of them, without robots.txt
+        StructField("hosts", ArrayType(HOST)),  # what is to be remembered of them
     ]
 )
 
@@ -171,16 +172,19 @@ def _joined(rows: pa.Table, found: list[tuple[int, Fetched]], schema: pa.Schema)
     columns: dict[str, list[Any]] = {
         "image": [fetched.body for _, fetched in found],
         "outcome": [fetched.outcome for _, fetched in found],
-        # Bodies of robots.txt would all come to the driver.
-        "host_state": [
-            None if fetched.host_state is None else replace(fetched.host_state, robots=()).as_row()
-            for _, fetched in found
-        ],
+        "host_state": [_without_rules(fetched.host_state) for _, fetched in found],
     }
     table = rows.select(schema.names[: -len(columns)]).take(pa.array([number for number, _ in found], pa.int64()))
     for name, values in columns.items():
         table = table.append_column(name, pa.array(values, schema.field(name).type))
     yield from table.cast(schema).combine_chunks().to_batches()
+
+
+def _without_rules(state: HostState | None) -> Row | None:
+    """A row of HOST with no more of robots.txt than where one answered: all of them would come to the driver."""
+    if state is None:
+        return None
+    return replace(state, robots=tuple(Robots(robots.origin, robots.fetched_at) for robots in state.robots)).as_row()
 
 
 def _task(schema: StructType, folder: Folder, *, with_images: bool) -> _Task:

@@ -79,7 +79,7 @@ class Batch(Generic[_K]):
     def _add(self, key: _K, request: Request) -> None:
         target = parsed(request.url)
         host = target.hostname if target is not None and target.protocol in ("http:", "https:") else ""
-        host = host.removesuffix(".")
+        host = host.rstrip(".")
         if not host:
             item = _Item(key, request, target, None)
             self._hostless.append(item)

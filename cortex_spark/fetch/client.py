@@ -194,7 +194,7 @@ class Fetcher:
 
         Raises BlockedAddressError if it is public and nobody to be reached asks.
         """
-        host = host.removesuffix(".")
+        host = host.rstrip(".")
         gate = self._gates.get(host)
         if gate is None:
             if not self.settings.may_visit(host):

@@ -57,7 +57,7 @@ def _host(value: str) -> list[Entry]:
     try:
         if not _NAME.fullmatch(name):
             raise ValueError(name)
-        host = ada_url.URL(f"http://{name}/").hostname.removesuffix(".")
+        host = ada_url.URL(f"http://{name}/").hostname.rstrip(".")
     except ValueError as error:
         raise CortexError(
             f"--host {value!r} is not a host's name: give it as example.org, or *.example.org for all below"

@@ -38,6 +38,8 @@ _UNSUPPORTED: Final = {
 }
 
 _ICO: Final = b"\x00\x00\x01\x00"
+#: How a bitmap begins whose width and height have 16 bits: the length of its header.
+_OLD_BITMAP: Final = (12).to_bytes(4, "little")
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 #: Where a PNG may tell its orientation. Pillow finds these behind the pixels too, and decodes the whole file for that.
 _PNG_ORIENTATION: Final = re.compile(rb"eXIf|Raw profile type exif|XML:com\.adobe\.xmp")
@@ -106,9 +108,12 @@ def _icons(body: bytes) -> Iterator[tuple[int, int]]:
         start = int.from_bytes(body[entry + 12 : entry + 16], "little")
         header = body[start : start + 24]
         if len(header) < 24:
-            return  # cut off
+            continue  # cut off
         if header.startswith(_PNG):
             yield struct.unpack(">II", header[16:])
+        elif header.startswith(_OLD_BITMAP):
+            width, height = struct.unpack("<HH", header[4:8])
+            yield width, height // 2
         else:  # a bitmap: picture and mask, one above the other
             width, height = struct.unpack("<ii", header[4:12])
             yield abs(width), abs(height) // 2

@@ -211,12 +211,13 @@ def to_order(order: Order, *, numbers: bool = False) -> str:
 def to_hidden(memory: Memory, parameters: Parameters) -> str:
     """True of the rows that were asked to be taken down, by the same columns as ``table.forgotten.marked``."""
     id_, hash_, host, page = (document((name,)) for name in ("_id", "hash", "host", "page_url"))
-    labels = f"string_split(lower({host}), '.')"
+    name = f"rtrim(lower({host}), '.')"
+    labels = f"string_split({name}, '.')"
     above = (
         f"list_transform(range(2, len({labels}) + 1), "
         f"lambda i: sha256('*.' || array_to_string(list_slice({labels}, i, len({labels})), '.')))"
     )
-    keys = {"url": id_, "hash": hash_, "host": f"sha256(lower({host}))", "page": f"sha256({page})"}
+    keys = {"url": id_, "hash": hash_, "host": f"sha256({name})", "page": f"sha256({page})"}
     flags = [
         f"list_contains({parameters.add(sorted(memory.of(kind)), 'VARCHAR[]')}, {key})"
         for kind, key in keys.items()

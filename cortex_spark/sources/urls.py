@@ -178,4 +178,4 @@ def _host(href: str) -> str:
     authority = href.split("/", 3)[2].rpartition("@")[2]
     if authority.startswith("["):
         return authority.partition("]")[0] + "]"
-    return authority.partition(":")[0].removesuffix(".")
+    return authority.partition(":")[0].rstrip(".")

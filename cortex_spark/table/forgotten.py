@@ -57,7 +57,7 @@ class Memory:
         found = _parsed(url)
         if found is None:
             return False
-        host = (found.host or "").lower()
+        host = (found.host or "").lower().rstrip(".")
         labels = host.split(".")
         above = {hashed(f"*.{'.'.join(labels[first:])}") for first in range(1, len(labels))}
         return found.id in self.of("url") or hashed(host) in self.of("host") or bool(above & self.of("domain"))
@@ -195,7 +195,7 @@ def hashed(name: str) -> str:
 
 def _above(host: Column) -> Column:
     """The keys of all domains that ``host`` is below: of ``a.example.org`` those of ``*.example.org`` and ``*.org``."""
-    labels = F.split(F.lower(host), r"\.")
+    labels = F.split(_undotted(host), r"\.")
     count = F.size(labels)
     above = F.transform(
         F.sequence(F.lit(2), count),
@@ -219,8 +219,13 @@ def _name(name: str) -> Column:
     return F.sha2(F.col(name), 256)
 
 
+def _undotted(host: Column) -> Column:
+    """A host's name without the root's dot, with which rows of before may have it."""
+    return F.rtrim(F.lower(host), F.lit("."))
+
+
 def _host(name: str) -> Column:
-    return F.sha2(F.lower(F.col(name)), 256)
+    return F.sha2(_undotted(F.col(name)), 256)
 
 
 #: Columns with URLs whose rows belong to other URLs: where a redirect led.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -70,8 +71,10 @@ def test_urls_in_are_outcomes_and_waiting(tables: Warehouse, web: Server, shared
     assert discover(tables.spark, tables, found) == 12
     assert discover(tables.spark, tables, found) == 0
 
-    with pytest.raises(CortexError, match=r"--where hots = 'x': .*hots.*; image_urls has _id, url, host,"):
-        job(tables, model).run(where="hots = 'x'")
+    for where, said in (("hots = 'x'", "hots"), ("host = ", "PARSE_SYNTAX_ERROR"), ("count(*) > 1", "count")):
+        says = rf"--where {re.escape(where)}: .*{said}.*; image_urls has _id, url, host,"
+        with pytest.raises(CortexError, match=says):
+            job(tables, model).run(where=where)
     with pytest.raises(CortexError, match="a condition is true or false, this is string"):
         job(tables, model).run(where="host")
     some = job(tables, model).run(where="host = 'busy.localhost' OR url LIKE '%/gone.jpg'")

@@ -7,6 +7,7 @@ import multiprocessing
 import uuid
 import weakref
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,16 @@ def test_whatever_a_header_holds_the_row_can_be_written() -> None:
     )
     assert attempt["etag"] == "caf?"
     pa.RecordBatch.from_pylist([attempt], schema=ATTEMPTS_ARROW)
+
+
+@pytest.mark.parametrize("tries", [0, 3, 4])
+@pytest.mark.parametrize("outcome", ["deferred", "moved", "outage"])
+def test_what_was_put_off_is_never_final(outcome: str, tries: int) -> None:
+    """Nor asked for sooner than the host wants, though all tries were used up before it was asked for once more."""
+    (row,) = rows_of(["http://h.localhost/late.jpg"])
+    attempt = attempt_row(row | {"tries": tries}, Fetched(outcome, retry_after=3600.0), None, None, None)
+    assert not attempt["final"]
+    assert attempt["retry_at"] - attempt["attempted_at"] == timedelta(hours=1)
 
 
 def test_decoded_pixels_are_not_kept_for_what_waits(web: Server, shared: Path, model: Model, tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def test_states_of_a_url_over_its_history(spark: SparkSession, warehouse: Path) 
     assert url.state() == (None, 0, 0, None)
     url.ends("moved", at="http://there.localhost/1.jpg")
     url.ends("timeout")
-    assert url.state() == (None, 1, 1, "http://there.localhost/1.jpg")
+    assert url.state() == (None, 1, 0, None)  # where it had moved to may have been good for a minute
     url.ends("ok", final=True)
     assert url.state() == ("ok", 0, 0, None)
     assert url.state("b") == (None, 0, 0, None)
@@ -172,6 +172,20 @@ def test_states_of_a_url_over_its_history(spark: SparkSession, warehouse: Path) 
     assert url.state() == (None, 4, 1, "http://here.localhost/1.jpg")
     url.ends("not_modified", final=True)
     assert url.state() == ("not_modified", 0, 0, None)
+
+
+def test_what_was_before_a_picture_was_seen_is_over(spark: SparkSession, warehouse: Path) -> None:
+    url = History(Warehouse(spark, str(warehouse)))
+    for number in range(4):
+        url.ends("timeout", final=number == 3)
+    assert (url.state(), url.state("b")) == (("timeout", 4, 0, None), ("timeout", 4, 0, None))
+    url.ends("ok", final=True)
+    assert (url.state(revisit=0), url.state("b")) == ((None, 0, 0, None), (None, 0, 0, None))
+    # What was put off is done, unless somebody else finds out meanwhile that it may not be.
+    url.ends("deferred")
+    assert url.state(revisit=10_000) == (None, 0, 0, None)
+    url.ends("robots", "b", final=True)
+    assert (url.state(), url.state("b"), url.state("c")) == (("ok", 0, 0, None), *[("robots", 0, 0, None)] * 2)
 
 
 def test_a_slow_host_gets_few_urls_into_a_batch(spark: SparkSession) -> None:

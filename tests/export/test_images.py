@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from pyspark.sql import SparkSession
+from pyspark.sql import Row, SparkSession
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from cortex_spark.config import Settings
@@ -26,7 +26,9 @@ from cortex_spark.engine.pipeline import EngineConfig
 from cortex_spark.engine.plan import latest_hosts
 from cortex_spark.engine.runs import AT_WORK, Runs
 from cortex_spark.errors import CortexError
+from cortex_spark.export.parquet import _remember_hosts as remember_hosts
 from cortex_spark.export.parquet import export
+from cortex_spark.fetch import HostState
 from cortex_spark.forget.requests import entries
 from cortex_spark.forget.takedown import forget
 from cortex_spark.schema import HOSTS, SAMPLES
@@ -62,7 +64,10 @@ def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_same_pictures_or_none(spark: SparkSession, warehouse: Path, tmp_path: Path, web: str) -> None:
-    """Each row that comes has the bytes of its hash; what is gone or has changed is counted, a job beside it named."""
+    """Each row that comes has the bytes of its hash; what is gone or has changed is counted, a job beside it named.
+
+    A warehouse that cannot be written to costs no export.
+    """
     (tmp_path / "secret.jpg").write_bytes(b"a private picture")
     digest = store.put(str(warehouse), tmp_path / "secret.jpg")
 
@@ -77,13 +82,16 @@ def test_same_pictures_or_none(spark: SparkSession, warehouse: Path, tmp_path: P
     frame = spark.createDataFrame(pa.Table.from_pylist(rows, to_arrow_schema(SAMPLES, timezone="UTC")))
     table.append_once(frame, "samples", app_id="test", version=0)
 
+    (warehouse / "hosts").write_text("no table, and no folder for one")
     Runs(table).record("beside", "open", model="m", number=1)
     AT_WORK.add("beside")
     try:
         report = export(table, "{}", str(tmp_path / "out"), shard_rows=6, with_bytes=True, private=True, columns="hash")
     finally:
         AT_WORK.remove("beside")
-    assert [warning.split()[:2] for warning in report.warnings] == [["run", "beside"]]
+    beside, unwritten = report.warnings
+    assert beside.startswith("run beside of ")
+    assert unwritten.startswith(f"what hosts asked for could not be written into {warehouse}/hosts: ")
     assert (report.rows, report.shards, report.left_out) == (9, 2, {"changed": 1, "http_404": 1})
     found = pq.read_table(tmp_path / "out")
     assert found.schema.names == ["_id", "hash", "image"]
@@ -146,6 +154,17 @@ def test_hosts_have_their_limits_over_all_shards(
     assert sorted(row["host"] for row in at_peace.collect()) == ["busy.localhost", "tired.localhost"]
     (visited,) = latest_hosts(table).where("host = 'a.localhost'").collect()
     assert visited["answered_at"] is not None
+    assert [robots["origin"] for robots in visited["robots"]] == [f"http://a.localhost:{web.port}"]
+
+
+def test_hosts_that_were_taken_down_meanwhile_are_not_remembered(spark: SparkSession, warehouse: Path) -> None:
+    table = Warehouse(spark, str(warehouse))
+    table.delta("hosts")
+    forget(table, entries(hosts=["gone.example"]))
+    now = datetime.now(UTC)
+    states = [HostState(name, at=now, answered_at=now).as_row() for name in ("gone.example", "there.example")]
+    assert remember_hosts(table, [Row(hosts=states)]) == []
+    assert [row["host"] for row in table.read("hosts").collect()] == ["there.example"]
 
 
 @pytest.mark.parametrize("is_in_it", [True, False])

@@ -28,6 +28,7 @@ CAT = "ab" * 32
         ),
         ({"hosts": ["[::1]"]}, {("host", hashed("[::1]"))}),
         ({"hosts": ["example.org."]}, {("host", hashed("example.org"))}),
+        ({"hosts": ["example.org.."]}, {("host", hashed("example.org"))}),
         ({"hashes": [f" {CAT.upper()} "]}, {("hash", CAT)}),
         (
             {"pages": ["http://A.example"]},

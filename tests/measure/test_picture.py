@@ -56,15 +56,43 @@ def test_pixels_are_capped_before_decoding() -> None:
     assert caught.value.outcome == "too_many_pixels"
 
 
-@pytest.mark.parametrize("is_png", [True, False])
-def test_pixels_of_an_icon_are_capped_before_decoding(is_png: bool) -> None:
+def old_bitmap(width: int, height: int) -> bytes:
+    """An icon's bitmap, black, with the shorter header of its time."""
+    pixels = bytes(3 * width * height + 4 * height) if width < 100 else bytes(20)
+    return struct.pack("<IHHHH", 12, width, 2 * height, 1, 24) + pixels
+
+
+def icon(*inside: bytes) -> bytes:
+    """An ICO file; what is empty lies behind its end."""
+    head = struct.pack("<HHH", 0, 1, len(inside))
+    start = len(head) + 16 * len(inside)
+    for content in inside:
+        at = start if content else 0x7FFF_FFFF
+        head += struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 24, len(content), at)
+        start += len(content)
+    return head + b"".join(inside)
+
+
+@pytest.mark.parametrize("is_first_broken", [False, True])
+@pytest.mark.parametrize(
+    ("inside", "says"),
+    [
+        (png_header(60_000, 60_000), "60000 x 60000 d"),
+        (struct.pack("<IiiHHIIiiII", 40, 60_000, 2 * 60_000, 1, 24, 0, 0, 0, 0, 0, 0), "60000 x 60000 d"),
+        (old_bitmap(60_000, 30_000), "60000 x 30000 d"),
+    ],
+    ids=["png", "bitmap", "old bitmap"],
+)
+def test_pixels_of_an_icon_are_capped_before_decoding(inside: bytes, says: str, is_first_broken: bool) -> None:
     """Pillow decodes it when it opens the file, whatever size its directory names."""
-    bitmap = struct.pack("<IiiHHIIiiII", 40, 60_000, 2 * 60_000, 1, 24, 0, 0, 0, 0, 0, 0)
-    inside = png_header(60_000, 60_000) if is_png else bitmap
-    body = struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(inside), 22) + inside
     with pytest.raises(BadPictureError) as caught:
-        measure(body, max_pixels=_PIXELS)
-    assert (caught.value.outcome, caught.value.detail[:15]) == ("too_many_pixels", "60000 x 60000 d")
+        measure(icon(*([b""] * is_first_broken), inside), max_pixels=_PIXELS)
+    assert (caught.value.outcome, caught.value.detail[:15]) == ("too_many_pixels", says)
+
+
+def test_an_old_icon_is_a_picture() -> None:
+    picture = measure(icon(old_bitmap(16, 16)), max_pixels=_PIXELS)
+    assert (picture.format, picture.width, picture.height) == ("ico", 16, 16)
 
 
 @pytest.mark.parametrize(("orientation", "turned"), [(1, False), (3, False), (6, True), (8, True)])
