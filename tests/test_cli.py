@@ -13,8 +13,9 @@ import pyarrow as pa
 import pytest
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
+from typer.testing import CliRunner
 
-from cortex_spark.cli import said_by
+from cortex_spark.cli import app, said_by
 from cortex_spark.errors import CortexError
 from cortex_spark.table import Warehouse
 
@@ -31,8 +32,8 @@ def cortex(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 
 @pytest.mark.parametrize("command", ["extract", "ingest", "label", "query", "export", "stats", "forget", "demo"])
 def test_every_command_has_help(command: str) -> None:
-    asked = cortex(command, "--help")
-    assert asked.returncode == 0
+    asked = CliRunner().invoke(app, [command, "--help"])
+    assert asked.exit_code == 0
     assert "--warehouse" in asked.stdout
 
 
@@ -64,13 +65,14 @@ def test_errors_have_a_stack_trace_only_when_asked_for(tmp_path: Path) -> None:
 
 def test_a_warehouse_that_is_not_there_is_no_warehouse_with_nothing_to_do(spark: SparkSession, tmp_path: Path) -> None:
     root = tmp_path / "warehouse"
-    missing = cortex("label", "--model", "shipped", "--warehouse", str(root))
-    assert missing.returncode == 1
-    assert f"{root} has no image_urls: is --warehouse right" in missing.stderr
+    label = ["label", "--model", "shipped", "--warehouse", str(root)]
+    missing = CliRunner().invoke(app, label)
+    assert isinstance(missing.exception, CortexError)
+    assert str(missing.exception).startswith(f"{root} has no image_urls: is --warehouse right")
     assert not root.exists()
     Warehouse(spark, str(root)).read("image_urls")
-    nothing = cortex("label", "--model", "shipped", "--json", "--warehouse", str(root))
-    assert nothing.returncode == 0, nothing.stderr
+    nothing = CliRunner().invoke(app, [*label, "--json"])
+    assert nothing.exit_code == 0, nothing.stderr
     report = json.loads(nothing.stdout)
     assert (report["urls"], report["known"], report["waiting"]) == (0, 0, 0)
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ from cortex_spark.query.cli import query as query_command
 from cortex_spark.query.document import DEFAULT_FIELDS, to_document, to_json
 from cortex_spark.query.errors import QueryError
 from cortex_spark.query.mongo import mongo
-from cortex_spark.query.page import PAGE_SIZE, Page, page
+from cortex_spark.query.page import PAGE_SIZE, Engine, Page, page
 from cortex_spark.query.text import MAX_DEPTH
 from cortex_spark.query.view import page_table
 from cortex_spark.schema import SAMPLES
@@ -122,30 +121,37 @@ def test_first_pages_by_a_number(stored: Stored, name: str, direction: int) -> N
         ids = [[row["_id"] for row in one.data] for one in pages]
         assert ids[0] == ids[1]
         assert pages[0].length == pages[1].length
-        if pages[0].cursor is not None:
+        if pages[0].cursor is not None:  # each goes on from the other's
+            engines: tuple[Engine, ...] = ("duckdb", "spark")
             behind = [
-                page(stored.warehouse, query, sort={name: direction}, cursor=one.cursor, engine="spark")
-                for one in pages
+                page(stored.warehouse, query, sort={name: direction}, cursor=one.cursor, engine=engine)
+                for one, engine in zip(pages, engines, strict=True)
             ]
             assert [row["_id"] for row in behind[0].data] == [row["_id"] for row in behind[1].data]
 
 
-@pytest.mark.parametrize("sort", [None, {"width": -1}])
-def test_spark_knows_the_files_of_what_python_filters(
-    spark: SparkSession, compiled: None, tmp_path: Path, sort: dict[str, int] | None
-) -> None:
-    """RE2 runs in Python, and batches of rows go there across the borders of files; names of folders are escaped."""
-    tables = Warehouse(spark, str(tmp_path / "a b%20ü"))
+@pytest.fixture(scope="module")
+def escaped(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    """Widths 0 to 59, each in one of four files, in a folder whose name URLs escape."""
+    tables = Warehouse(spark, str(tmp_path_factory.mktemp("escaped") / "a b%20ü"))
     for number in range(4):
         rows = [{"_id": f"{row:032x}", "url": f"http://a.example/{row}", "width": row} for row in range(number, 60, 4)]
         frame = to_frame(spark, [row | {"landed_at": datetime(2024, 1, 1, tzinfo=UTC)} for row in rows])
         tables.append_once(frame.coalesce(1), "samples", app_id="test", version=number)
+    return tables
+
+
+@pytest.mark.parametrize("sort", [None, {"width": -1}])
+def test_spark_knows_the_files_of_what_python_filters(
+    escaped: Warehouse, compiled: None, sort: dict[str, int] | None
+) -> None:
+    """RE2 runs in Python, and batches of rows go there across the borders of files."""
     query = {"url": {"$regex": "[13579]$"}}
-    pages = [page(tables, query, number, sort=sort, engine="spark", fields=["width"]) for number in (1, 2)]
+    pages = [page(escaped, query, number, sort=sort, engine="spark", fields=["width"]) for number in (1, 2)]
     assert [row["width"] for one in pages for row in one.data] == sorted(range(1, 60, 2), reverse=sort is not None)
     assert [one.length for one in pages] == [30, 30]
     with pytest.raises(CortexError, match="cannot be read without Spark"):  # by a fault of the library that reads it
-        page(tables, query)
+        page(escaped, query)
 
 
 def test_complement(stored: Stored) -> None:
