@@ -61,7 +61,7 @@ class Signer:
 
     def __init__(self, root: str, configured: str | None = None) -> None:
         self._root = root
-        self._key = configured
+        self._configured = configured
 
     def sign(self, cursor: Cursor) -> str | None:
         """The cursor as text; None where there is no key."""
@@ -94,8 +94,9 @@ class Signer:
         return Cursor(table, version, of, tuple(last), shown, length, begun)
 
     def _serializer(self, *, make: bool = False) -> URLSafeSerializer | None:
-        self._key = self._key or _stored_key(self._root, make)
-        return URLSafeSerializer(self._key, salt=_SALT) if self._key else None
+        # Read each time: whoever deletes the key, or makes the warehouse anew, ends all cursors.
+        key = self._configured or _stored_key(self._root, make)
+        return URLSafeSerializer(key, salt=_SALT) if key else None
 
 
 def _stored_key(root: str, make: bool) -> str | None:

@@ -218,8 +218,9 @@ def to_hidden(memory: Memory, parameters: Parameters) -> str:
         f"lambda i: sha256('*.' || array_to_string(list_slice({labels}, i, len({labels})), '.')))"
     )
     keys = {"url": id_, "hash": hash_, "host": f"sha256({name})", "page": f"sha256({page})"}
+    # Joined: a list would be searched from its beginning for each row, and there may be thousands of values.
     flags = [
-        f"list_contains({parameters.add(sorted(memory.of(kind)), 'VARCHAR[]')}, {key})"
+        f"{key} IN (SELECT unnest({parameters.add(sorted(memory.of(kind)), 'VARCHAR[]')}))"
         for kind, key in keys.items()
         if memory.of(kind)
     ]

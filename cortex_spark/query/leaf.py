@@ -22,6 +22,7 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
+from cortex_spark.query.errors import QueryError
 from cortex_spark.query.parse import moment
 from cortex_spark.query.regex import Pattern
 from cortex_spark.query.tree import (
@@ -65,6 +66,8 @@ _NAMES: Final[dict[type[DataType], tuple[str, str]]] = {
     StructType: ("object", "an object"),
 }
 _MILLI: Final = 1000  # microseconds
+#: Dates of one list: each is two bounds, which engines try one after the other.
+_MAX_DATES: Final = 1_000
 
 _Number: TypeAlias = int | float
 
@@ -125,8 +128,8 @@ def of_value(leaf: Leaf, operand: Operand, warn: Warn) -> Tree:
             unlike = "a remainder"
         case Compare(comparison, value):
             return _compare(operand, comparison, value, warn)
-        case In(values):
-            return _one_of(operand, values, warn)
+        case In(values, place):
+            return _one_of(operand, values, place, warn)
         case _:
             raise AssertionError(f"{leaf} is about elements")
     warn(f"{told} is never matched by {unlike}")
@@ -159,16 +162,18 @@ def _compare(operand: Operand, comparison: Comparison, value: Value, warn: Warn)
     return NEVER
 
 
-def _one_of(operand: Operand, values: tuple[Value, ...], warn: Warn) -> Tree:
-    """The values' equalities, those of integers, strings and booleans in one primitive."""
-    literals: dict[bool | int | str, None] = {}
+def _one_of(operand: Operand, values: tuple[Value, ...], place: str, warn: Warn) -> Tree:
+    """The values' equalities, all but those of dates in one primitive."""
+    literals: dict[bool | int | float | str, None] = {}
     others: dict[Tree, None] = {}
     for value in values:
         match _compare(operand, "eq", value, warn):
-            case Test(value=bool() | int() | str() as literal):
+            case Test(value=literal) if literal != 0 or not isinstance(literal, float):
                 literals[literal] = None
-            case other:
+            case other:  # zero, too: sets tell it from negative zero
                 others[other] = None
+    if len(others) > _MAX_DATES:
+        raise QueryError(place, f"has {len(others):,} different dates, more than {_MAX_DATES:,}: give a range")
     if len(literals) == 1:
         others[Test(operand, "eq", next(iter(literals)))] = None
     elif literals:

@@ -161,8 +161,11 @@ class _Parser:
     def sequence(self, flags: frozenset[str]) -> _Node:
         nodes: list[_Node] = []
         while self.at < len(self.pattern) and self.pattern[self.at] not in "|)":
-            nodes.extend(self.atom(flags))
+            atom = self.atom(flags)
+            nodes.extend(atom)
             if found := _QUANTIFIER.match(self.pattern, self.at):
+                if not atom:
+                    raise self.error("repeats an empty quotation")
                 nodes.append(self.repeat(nodes.pop(), found))
         return nodes[0] if len(nodes) == 1 else _Sequence(tuple(nodes))
 
@@ -232,7 +235,7 @@ class _Parser:
             end = self.pattern.find("\\E", self.at)
             text = self.pattern[self.at + 1 : end if end >= 0 else None]
             self.at = end + 2 if end >= 0 else len(self.pattern)
-            return [_literal(one, "i" in flags) for one in text] or [_Sequence(())]
+            return [_literal(one, "i" in flags) for one in text]
         if letter == "Z":
             self.at += 1
             return [_Edge("$", False, start)]

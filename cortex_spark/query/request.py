@@ -86,12 +86,14 @@ class Request:
         """The page of ``rows``; ``last`` are the sort keys of the last one, ``table`` is Delta's id."""
         data = [self.fields.project(to_document(row)) for row in rows]
         shown = self.offset + len(data)
-        # Of what was shown some may have been taken down since: then only a page that is not full is surely the last.
+        # Where something is missing by now, some of it may have been shown: only a page that is not full is the last.
         is_exact = self.after is None or self.after.length == length
         cursor = None
         if data and (shown < length if is_exact else len(data) == PAGE_SIZE):
+            # What a walk began with goes along: of what was shown then some may have been taken down since.
             begun = self.after.begun if self.after else int(time.time())
-            cursor = signer.sign(Cursor(table, version, self.question, tuple(last), shown, length, begun))
+            full = self.after.length if self.after else length
+            cursor = signer.sign(Cursor(table, version, self.question, tuple(last), shown, full, begun))
         number = -(-shown // PAGE_SIZE) if self.after else self.number
         return Page(number, length, version, data, self.query.warnings, cursor)
 

@@ -343,7 +343,9 @@ class Samples:
         if not wanted:
             return [], []
         parameters = Parameters()
-        scans = [_rows_of(view, number, rows, parameters) for number, rows in wanted.items()]
+        scans = [_rows_of(view, number, rows, parameters) for number, rows in wanted.items() if rows is not None]
+        if whole := [number for number, rows in wanted.items() if rows is None]:
+            scans.append(_all_of(view, whole, parameters))
         selected = ", ".join(["file", "file_row_number", *_shown(columns), *(to_key(key) for key, _ in request.order)])
         found = self._run(
             f"SELECT {selected} FROM ({' UNION ALL '.join(scans)}) AS {ROWS}"
@@ -426,13 +428,21 @@ def _source(view: View, files: Sequence[DataFile], parameters: Parameters) -> st
 
 
 def _rows_of(
-    view: View, number: int, rows: Sequence[int] | None, parameters: Parameters, columns: Sequence[str] = SAMPLES.names
+    view: View, number: int, rows: Sequence[int], parameters: Parameters, columns: Sequence[str] = SAMPLES.names
 ) -> str:
-    """Some rows of one file, or all, with ``file`` and ``file_row_number``."""
+    """Some rows of one file, with ``file`` and ``file_row_number``."""
     names = ", ".join(quoted(name) for name in columns)
     source = _source(view, [view.snapshot.files[number]], parameters)
-    wanted = "" if rows is None else f" WHERE file_row_number IN ({', '.join(f'{row:d}' for row in rows)})"
-    return f"SELECT {names}, {number:d} AS file, file_row_number FROM {source}{wanted}"
+    wanted = ", ".join(f"{row:d}" for row in rows)
+    return f"SELECT {names}, {number:d} AS file, file_row_number FROM {source} WHERE file_row_number IN ({wanted})"
+
+
+def _all_of(view: View, numbers: Sequence[int], parameters: Parameters) -> str:
+    """All rows of some files, as ``_rows_of`` gives them."""
+    names = ", ".join(quoted(name) for name in SAMPLES.names)
+    source = _source(view, [view.snapshot.files[number] for number in numbers], parameters)
+    number = f"list_extract({parameters.add(list(numbers), 'BIGINT[]')}, CAST(file_index AS BIGINT) + 1)"
+    return f"SELECT {names}, {number} AS file, file_row_number FROM {source}"
 
 
 @lru_cache

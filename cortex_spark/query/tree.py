@@ -186,10 +186,10 @@ class Test:
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
-    """Equal to one of at least two literals of the operand's type: integers, strings or booleans."""
+    """Equal to one of at least two literals of the operand's type, none of which is a double's zero."""
 
     operand: Operand
-    values: tuple[bool | int | str, ...]
+    values: tuple[bool | int | float | str, ...]
     negated: bool = False
 
 

@@ -107,6 +107,10 @@ class Indexes:
                     write_index(connection, file, index_path(self._root, file))
                 except OSError:
                     return made
+                except duckdb.IOException:
+                    if Path(file.path).exists():
+                        raise
+                    continue  # a take-down has removed it meanwhile
                 made += 1
             progress(file)
         return made
@@ -145,6 +149,8 @@ def write_index(connection: duckdb.DuckDBPyConnection, file: DataFile, path: Pat
             sink.write(MAGIC + header.tobytes() + hashes[order].tobytes())
             sink.write(np.asarray(found["row"], "<u4")[order].tobytes())
         Path(name).replace(path)
+        if not Path(file.path).exists():  # taken down meanwhile, and perhaps its index before this one was there
+            path.unlink(missing_ok=True)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             Path(name).unlink()

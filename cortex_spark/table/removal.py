@@ -36,7 +36,7 @@ from cortex_spark.table.forgotten import MARK, REMOVED, Memory, marked, recall
 from cortex_spark.table.index import prune_indexes
 from cortex_spark.table.warehouse import Warehouse, plain_files
 
-#: Age at which a file that no version of its table has is no running job's: batches and merges take minutes.
+#: Age at which a file that no version of its table has is no running batch's or merge's: these take minutes.
 UNFINISHED: Final = timedelta(hours=6)
 
 #: What the tables tell of an ``_id``, under the names that ``marked`` knows; in the order in which rows go.
@@ -231,15 +231,19 @@ def _purge(warehouse: Warehouse, table: str, memory: Memory, removal: Removal) -
     added = plain_files(warehouse.spark, _ADDED).json([str(file.path.toString()) for file in log])
     committed = {_name(row["path"]) for row in added.where("add IS NOT NULL").select("add.path").collect()}
     live = {_name(path) for path in warehouse.read(table).inputFiles()}
-    young = []
+    uncommitted = []
     for file in files:
-        if file.name in live:
-            continue
-        if file.name in committed or time.time() - file.modified > _seconds():
+        if file.name in committed - live:
+            _delete(warehouse, file, removal)
+        elif file.name not in live:
+            uncommitted.append(file)
+    # Those without any of it are left, however old: OPTIMIZE of a large table takes longer, and commits at its end. It
+    # fails if rows were removed from what it read, so an old file with such rows is nobody's any more.
+    for file in _holding(warehouse, table, uncommitted, memory):
+        if time.time() - file.modified > _seconds():
             _delete(warehouse, file, removal)
         else:
-            young.append(file)
-    removal.waiting += [f"{table}/{file.name}" for file in _holding(warehouse, table, young, memory)]
+            removal.waiting.append(f"{table}/{file.name}")
 
 
 def _remove_indexes(warehouse: Warehouse) -> None:
@@ -256,15 +260,15 @@ def data_files(warehouse: Warehouse, table: str) -> set[str]:
 
 
 def _holding(warehouse: Warehouse, table: str, files: list[_File], memory: Memory) -> list[_File]:
-    """Those of ``files`` that are being written, and, if something of ``memory`` is in the others, these."""
+    """Those of ``files`` that are not whole, and those in which something of ``memory`` is."""
     rows = {file.name: _rows(str(file.path.toUri().toASCIIString())) for file in files}
     whole = [file for file in files if rows[file.name]]  # neither torn nor empty
-    found = False
+    found: set[str] = set()
     if whole:
         read = plain_files(warehouse.spark, TABLES[table]).parquet(*(str(file.path.toString()) for file in whole))
-        told = read.select("host") if table == "hosts" else evidence(table, read)
-        found = not marked(told, memory).where(MARK).isEmpty()
-    return [file for file in files if rows[file.name] is None or (found and rows[file.name])]
+        told = read.selectExpr("_metadata.file_name AS __file", *_EVIDENCE.get(table, ("host",)))
+        found = {row["__file"] for row in marked(told, memory).where(MARK).select("__file").distinct().collect()}
+    return [file for file in files if rows[file.name] is None or file.name in found]
 
 
 def _rows(uri: str) -> int | None:

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from delta import exceptions as delta_exceptions
 from delta.tables import DeltaMergeBuilder, DeltaTable
 from py4j.protocol import Py4JJavaError
-from pyspark.errors import AnalysisException, PySparkException
+from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, DataFrameReader, Row, SparkSession
 from pyspark.sql.types import StructType
 
@@ -65,7 +65,7 @@ _MAX_READS: Final = 3
 _MAX_TRIES: Final = 20
 
 
-def is_gone(error: PySparkException | Py4JJavaError) -> bool:
+def is_gone(error: BaseException) -> bool:
     """Whether ``error`` is that a file of a table's version does not exist any more: taken down, or vacuumed."""
     return any(said in str(error) for said in _GONE)
 

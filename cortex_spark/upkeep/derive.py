@@ -38,7 +38,7 @@ def upgrade(warehouse: Warehouse, say: Callable[[str], None] = lambda what: None
     made = expressions("object_analysis", "width", "height")
     settings = ", ".join(f"{name} = {text}" for name, text in made.items())
     changed = 0
-    parts = list(_parts(warehouse))
+    parts = warehouse.retried(lambda: list(_parts(warehouse)))
     for number, part in enumerate(parts):
         say(f"derived columns of samples: part {number + 1} of {len(parts)}")
         done = warehouse.sql(f"UPDATE {{samples}} SET {settings} WHERE ({part}) AND ({differs()})").first()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
@@ -259,22 +260,24 @@ def test_files_of_jobs_that_run_are_left_to_them(tables: Warehouse, tmp_path: Pa
     # What a job has written and not committed yet, and what one is writing.
     written, harmless, torn = (committed.with_name(f"part-{name}.parquet") for name in ("written", "harmless", "torn"))
     written.write_bytes(committed.read_bytes())
-    pq.write_table(pq.read_table(committed).slice(0, 0), harmless)
+    rows = pq.read_table(committed)
+    pq.write_table(rows.filter(pc.field("url") != url), harmless)
     report = forget(tables, entries(urls=[url]))
     assert report.removal.waiting == ["image_urls/part-written.parquet"]
     assert not committed.exists()
     assert written.exists()
     assert not recall(tables).is_removed
 
-    written.unlink()
     torn.write_bytes(b"PAR1")
-    assert forget(tables, ()).removal.waiting == ["image_urls/part-torn.parquet"]
-    # A killed job's, in the end: nobody can still be writing it.
+    waiting = forget(tables, ()).removal.waiting
+    assert sorted(waiting) == ["image_urls/part-torn.parquet", "image_urls/part-written.parquet"]
+    # A killed job's, in the end: nobody can still be writing it, or commit it.
     old = time.time() - removal.UNFINISHED.total_seconds() - 60
-    os.utime(torn, (old, old))
+    for path in (written, torn, harmless):
+        os.utime(path, (old, old))
     last = forget(tables, ()).removal
-    assert (last.waiting, last.files) == ([], 1)
-    assert harmless.exists()
+    assert (last.waiting, last.files) == ([], 2)
+    assert [path.exists() for path in (written, torn, harmless)] == [False, False, True]
     assert recall(tables).is_removed
 
 

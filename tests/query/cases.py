@@ -160,6 +160,8 @@ CASES: list[dict[str, Any]] = [
     *[{"label_quality_estimation": {operator: -0.0}} for operator in COMPARISONS],
     {"label_quality_estimation": {"$not": {"$gt": 0.5}}},
     {"label_quality_estimation": {"$in": [0, 1, 0.25]}},
+    {"label_quality_estimation": {"$nin": [0.25, -0.0, 1]}},
+    {"label_quality_estimation": {"$in": [number / 64 for number in range(-32, 64)]}},
     {"object_analysis": {"$elemMatch": {"$elemMatch": {"confidence": {"$gte": 0.5}}}}},
     # unlike types
     {"object_analysis_processed": 1},

@@ -39,6 +39,19 @@ def test_what_is_signed_is_read(tmp_path: Path, last: tuple[Any, ...]) -> None:
     assert stat.S_IMODE((tmp_path / KEY_FILE).stat().st_mode) == 0o600
 
 
+def test_without_its_key_a_warehouse_has_no_cursor_any_more(tmp_path: Path) -> None:
+    """Also for who has signed with it, and a new key is everybody's."""
+    signer = Signer(str(tmp_path))
+    old = signer.sign(cursor())
+    assert old is not None
+    (tmp_path / KEY_FILE).unlink()
+    new = Signer(str(tmp_path)).sign(cursor())
+    assert new is not None
+    assert signer.read(new, question("{}")) == cursor()
+    with pytest.raises(CortexError, match="no cursor of this warehouse"):
+        signer.read(old, question("{}"))
+
+
 def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     signer = Signer(str(tmp_path))
     text = signer.sign(cursor())

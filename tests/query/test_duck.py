@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -172,15 +173,20 @@ def test_files_of_before_the_derived_columns(spark: SparkSession, tmp_path: Path
     assert page(warehouse, {"objects.cat.count": {"$gte": 1}}).length == 0
 
 
-HOSTS = ["a.example", "b.a.example", "c.b.a.example", "ba.example", "example", None]
+HOSTS = ["a.example", "a.example.", "b.a.example", "c.b.a.example", "ba.example", "example", None]
 #: What is asked, and whether it is this row.
 ASKED: dict[str, tuple[dict[str, list[str]], Callable[[dict[str, Any]], bool]]] = {
     "url": ({"urls": ["http://b.example/7.jpg"]}, lambda row: row["_id"] == image_id("http://b.example/7.jpg")),
-    "host": ({"hosts": ["a.example"]}, lambda row: row["host"] == "a.example"),
+    "host": ({"hosts": ["a.example"]}, lambda row: row["host"] in ("a.example", "a.example.")),
     "domain": ({"hosts": ["*.a.example"]}, lambda row: row["host"] in ("b.a.example", "c.b.a.example")),
     "hash": ({"hashes": ["F" * 64]}, lambda row: row["hash"] == "f" * 64),
     "page": ({"pages": ["http://news.example/"]}, lambda row: row["page_url"] == "http://news.example/"),
 }
+
+
+def killed_while_removing(step: str) -> None:
+    if step.startswith("removing"):
+        raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("kind", ASKED)
@@ -206,12 +212,8 @@ def test_taken_down_under_an_open_cursor(spark: SparkSession, tmp_path: Path, ki
     left = [row["_id"] for row in sorted(rows, key=lambda row: (row["landed_at"], row["_id"])) if not is_it(row)]
     assert len(left) < len(rows)
 
-    def die(step: str) -> None:
-        if step.startswith("removing"):
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        forget(tables, entries(**asked), say=die)
+        forget(tables, entries(**asked), say=killed_while_removing)
     seen = {document["_id"] for document in first.data}
     ask: list[Callable[..., Page]] = [reader.page, partial(page, tables, engine="spark")]
     for asked_of in ask:  # a walk comes to its end, and shows all that was not shown before
@@ -230,6 +232,25 @@ def test_taken_down_under_an_open_cursor(spark: SparkSession, tmp_path: Path, ki
         for asked_of in ask:
             with pytest.raises(CortexError, match="taken down"):
                 asked_of("{}", cursor=first.cursor)
+
+
+def test_a_long_walk_under_a_take_down(spark: SparkSession, tmp_path: Path) -> None:
+    """What goes before the cursor is missing from every later length, and no reason to end early."""
+    urls = [f"http://b.example/{number}.jpg" for number in range(200)]
+    tables = Warehouse(spark, str(tmp_path))
+    landed = datetime(2024, 1, 1, tzinfo=UTC)
+    frame = to_frame(spark, [{"_id": image_id(url), "landed_at": landed} for url in urls])
+    tables.append_once(frame, "samples", app_id="test", version=0)
+    reader, shown, cursor = Samples(tables.root), list[str](), None
+    while cursor is not None or not shown:
+        if len(shown) == 2 * PAGE_SIZE:
+            gone = [url for url in urls if image_id(url) in shown[:30]]
+            with pytest.raises(KeyboardInterrupt):
+                forget(tables, entries(urls=gone), say=killed_while_removing)
+        answer = reader.page("{}", cursor=cursor, fields=["_id"])
+        shown, cursor = shown + [document["_id"] for document in answer.data], answer.cursor
+    assert answer.length == 170
+    assert shown == sorted(map(image_id, urls))
 
 
 @pytest.mark.parametrize("engine", ["duckdb", "spark"])
