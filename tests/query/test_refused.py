@@ -150,7 +150,7 @@ def nested(depth: int) -> str:
         ('{"datetime": {"$date": {"$numberLong": 5}}}', "datetime.$date", "needs a date"),
         ('{"datetime": {"$gt": {"$date": 253402300800000}}}', "datetime.$gt.$date", "years 1 to 9999"),
         ('{"datetime": {"$gt": {"$date": "9999-12-31T23:59:59-01:00"}}}', "datetime.$gt.$date", "years 1 to 9999"),
-        (json.dumps({"datetime": {"$in": [{"$date": n} for n in range(1001)]}}), "datetime.$in", "1,001 different dates"),
+        ({"datetime": {"$in": [{"$date": n} for n in range(1001)]}}, "datetime.$in", "1,001 different dates"),
         ('{"datetime": {"$date": 0, "$gt": 1}}', "datetime.$date", "stands alone"),
         ('{"object_analysis": {"$elemMatch": {"$date": 0}}}', "object_analysis.$elemMatch.$date", "is a value"),
         ('{"_id": {"$oid": "5"}}', "_id.$oid", "extended JSON type $oid"),
