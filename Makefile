@@ -19,7 +19,7 @@ demo: $(VENV)/$(if $(needs_torch),torch,demo).stamp
 
 # Two at a time, each with a Spark of its own; the tests of a file stay together, and share what it sets up.
 test: $(VENV)/test.stamp
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 soak: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -m soak

@@ -18,7 +18,30 @@ os.environ["YOLO_AUTOINSTALL"] = "false"
 
 _STARTED = time.monotonic()
 
+TESTS = Path(__file__).parent
+#: The files that take half a minute and more, the longest first.
+_LONGEST = (
+    "engine/test_polite.py",
+    "engine/test_label.py",
+    "query/test_duck.py",
+    "forget/test_takedown.py",
+    "upkeep/test_upkeep.py",
+    "export/test_images.py",
+    "query/test_page.py",
+    "engine/test_plan.py",
+    "test_session.py",
+    "demo/test_run.py",
+    "query/test_judge.py",
+)
+
 SHARED = Path(os.environ.get("CORTEX_SHARED") or Path(__file__).parents[2] / "shared")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where two processes share the files, those that take longest come first: else one may wait for the other."""
+    if hasattr(config, "workerinput"):
+        order = {TESTS / name: place for place, name in enumerate(_LONGEST)}
+        items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -44,7 +67,11 @@ def shared() -> Path:
 def spark() -> Iterator[SparkSession]:
     """One session for the whole run: two cores, four tries per task."""
     # Measured on 2 cores: a labelling job of four pictures takes 12 to 18 s of CPU time instead of 40.
-    quick = {"spark.sql.shuffle.partitions": "2"}
+    quick = {
+        "spark.sql.shuffle.partitions": "2",
+        # VACUUM lists a table's one folder with as many tasks as this, by default 10,000.
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
+    }
     session = spark_session("tests", master="local[2,4]", conf=quick, small_queries=True)
     yield session
     session.stop()
