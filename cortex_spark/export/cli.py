@@ -89,8 +89,8 @@ def export(
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
     except (KeyboardInterrupt, Terminated) as stop:
-        left = "has no manifest and is not complete; --overwrite begins it anew"
-        err.print(f"stopped: {out} {left if Folder.at(out).is_begun() else 'is as it was'}", markup=False)
+        left = f": {out} has no manifest and is not complete; --overwrite begins it anew"
+        err.print(f"stopped{left if Folder.at(out).is_begun() else ''}", markup=False)
         raise typer.Exit(130 if isinstance(stop, KeyboardInterrupt) else 143) from None
     for warning in report.warnings:
         err.print(f"warning: {warning}", style="yellow", markup=False)

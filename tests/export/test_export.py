@@ -108,6 +108,7 @@ def test_nothing_matches(table: Warehouse, tmp_path: Path) -> None:
 def test_killed_export_looks_incomplete(table: Warehouse, tmp_path: Path) -> None:
     """A writer that dies in the middle leaves no shard and no manifest, and what a kill leaves is not in the way."""
     out = tmp_path / "out"
+    assert not Folder.at(str(out)).is_begun()
     out.mkdir()
     left: list[str] = []
 
@@ -120,14 +121,17 @@ def test_killed_export_looks_incomplete(table: Warehouse, tmp_path: Path) -> Non
     with pytest.raises(ZeroDivisionError):
         die()
     assert contents(out) == {}
+    assert not Folder.at(str(out)).is_begun()
     assert len(left) == 1
     assert left[0].startswith(".")
     (out / left[0]).write_bytes(b"half a shard")  # as SIGKILL leaves it
     (out / "shard-00007.parquet").write_bytes(b"of an earlier export")
+    assert Folder.at(str(out)).is_begun()
     with pytest.raises(CortexError, match="is not empty"):
         export(table, '{"width": 1}', str(out))
     export(table, '{"width": 1}', str(out), overwrite=True)
     assert list(contents(out)) == ["_manifest.json", "shard-00000.parquet"]
+    assert not Folder.at(str(out)).is_begun()
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
