@@ -103,7 +103,7 @@ def spark_session(
     if SparkContext._active_spark_context is None:
         given = dict(SparkConf().getAll())
         settings = given | dict(conf)
-        wanted_master = _with_retries(master or settings.get("spark.master", "local[*]"))
+        wanted_master = _with_retries(master or settings.get("spark.master") or _this_machine(_cores(), small_queries))
         defaults = _DEFAULTS | (_local_defaults(small_queries) if wanted_master.startswith("local") else {})
         settings = defaults | settings
         settings["spark.master"] = wanted_master
@@ -160,10 +160,22 @@ def _stderr_without_noise() -> IO[bytes]:
     return os.fdopen(write_end, "wb")
 
 
-def _local_defaults(small_queries: bool) -> dict[str, str]:
-    # The JVM knows the cores that a container or an affinity mask leaves us.
+def _cores() -> int:
+    """The JVM knows what a container or an affinity mask leaves us."""
     assert SparkContext._jvm is not None
-    cores = SparkContext._jvm.java.lang.Runtime.getRuntime().availableProcessors()
+    return int(SparkContext._jvm.java.lang.Runtime.getRuntime().availableProcessors())
+
+
+def _this_machine(cores: int, small_queries: bool) -> str:
+    """The master where nobody names one: the labelling job has two batches at work, also where there is one core.
+
+    >>> [_this_machine(cores, small_queries) for cores in (1, 2) for small_queries in (False, True)]
+    ['local[*]', 'local[2]', 'local[*]', 'local[*]']
+    """
+    return "local[2]" if small_queries and cores == 1 else "local[*]"
+
+
+def _local_defaults(small_queries: bool) -> dict[str, str]:
     # Spark makes this folder at its start, by default in whatever folder the command was called.
     scratch = tempfile.mkdtemp(prefix="spark-warehouse-")
     atexit.register(shutil.rmtree, scratch, ignore_errors=True)
@@ -171,7 +183,7 @@ def _local_defaults(small_queries: bool) -> dict[str, str]:
         _LOCAL_DEFAULTS
         | (_QUICK_SQL if small_queries else {})
         | {
-            "spark.sql.shuffle.partitions": str(2 * cores),
+            "spark.sql.shuffle.partitions": str(2 * _cores()),
             "spark.sql.warehouse.dir": scratch,
         }
     )

@@ -92,6 +92,14 @@ def test_local_masters_try_a_task_four_times(master: str, expected: str) -> None
     assert session._with_retries(master) == expected
 
 
+@pytest.mark.parametrize(
+    ("cores", "small_queries", "expected"),
+    [(1, True, "local[2]"), (1, False, "local[*]"), (2, True, "local[*]"), (16, True, "local[*]")],
+)
+def test_labelling_has_two_batches_at_work_on_one_core_too(cores: int, small_queries: bool, expected: str) -> None:
+    assert session._this_machine(cores, small_queries) == expected
+
+
 @pytest.mark.parametrize("others", ["", "com.example.Extension"])
 def test_other_extensions_stay(others: str) -> None:
     once = session._with_delta(others)

@@ -77,7 +77,9 @@ def label(
     batch: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="URLs per batch; what a kill costs is one batch. Default: 4000 per core."
+            min=1,
+            metavar="N",
+            help="URLs per batch; what a kill costs is one batch. Default: 4000 per core, at least 8000.",
         ),
     ] = None,
     host_cap: Annotated[int, typer.Option(min=1, metavar="N", help="URLs of one host per batch.")] = 250,
