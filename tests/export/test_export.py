@@ -12,9 +12,11 @@ from pyspark.sql import SparkSession
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from cortex_spark.errors import CortexError
+from cortex_spark.export import parquet
 from cortex_spark.export.columns import choose_columns
 from cortex_spark.export.folder import Folder
 from cortex_spark.export.parquet import export
+from cortex_spark.forget.takedown import forget
 from cortex_spark.query.errors import QueryError
 from cortex_spark.schema import DERIVED, SAMPLES
 from cortex_spark.table import Warehouse
@@ -132,6 +134,26 @@ def test_killed_export_looks_incomplete(table: Warehouse, tmp_path: Path) -> Non
     export(table, '{"width": 1}', str(out), overwrite=True)
     assert list(contents(out)) == ["_manifest.json", "shard-00000.parquet"]
     assert not Folder.at(str(out)).is_begun()
+
+
+def test_an_export_that_a_take_down_breaks_off_leaves_nothing(
+    spark: SparkSession, warehouse: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shards that are whole by then have what was taken down."""
+    tables, out = Warehouse(spark, str(warehouse)), tmp_path / "out"
+    rows = pa.Table.from_pylist([make_row(number) for number in range(20)], to_arrow_schema(SAMPLES, timezone="UTC"))
+    tables.append_once(spark.createDataFrame(rows), "samples", app_id="test", version=0)
+    write = parquet.write_shards
+
+    def overtaken(*arguments: Any, **options: Any) -> Any:
+        forget(tables, [("url", make_row(0)["_id"])])
+        (out / "shard-00000.parquet").write_bytes(b"whole")
+        return write(*arguments, **options)
+
+    monkeypatch.setattr(parquet, "write_shards", overtaken)
+    with pytest.raises(CortexError, match="taken down"):
+        export(tables, {}, str(out))
+    assert contents(out) == {}
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from pyspark.sql import SparkSession
 
@@ -16,6 +17,7 @@ from cortex_spark.errors import CortexError
 from cortex_spark.export.parquet import export
 from cortex_spark.forget.requests import entries
 from cortex_spark.forget.takedown import forget
+from cortex_spark.query import page as page_module
 from cortex_spark.query import samples
 from cortex_spark.query.page import PAGE_SIZE, Engine, Page, page
 from cortex_spark.query.samples import Samples
@@ -23,6 +25,8 @@ from cortex_spark.schema import DERIVED
 from cortex_spark.sources.urls import image_id
 from cortex_spark.table import Warehouse
 from cortex_spark.table.derived import is_complete
+from cortex_spark.table.index import Indexes
+from cortex_spark.table.snapshot import Table
 from cortex_spark.upkeep.derive import upgrade
 from tests.table.boxes import make_old
 
@@ -251,6 +255,38 @@ def test_a_long_walk_under_a_take_down(spark: SparkSession, tmp_path: Path) -> N
         shown, cursor = shown + [document["_id"] for document in answer.data], answer.cursor
     assert answer.length == 170
     assert shown == sorted(map(image_id, urls))
+
+
+def test_spark_asks_once_more_where_a_take_down_overtakes_it(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files of the newest version go at once, under the hands of who has begun with it."""
+    rows = make_rows()[:60]
+    tables = Warehouse(spark, str(tmp_path))
+    tables.append_once(to_frame(spark, rows), "samples", app_id="test", version=0)
+    count, gone = page_module._groups, [row["_id"] for row in rows]
+
+    def overtaken(*arguments: Any) -> Any:
+        if len(gone) > 58:
+            forget(tables, [("url", gone.pop())])
+        return count(*arguments)
+
+    monkeypatch.setattr(page_module, "_groups", overtaken)
+    assert page(tables, {}, engine="spark").length == 59
+    with pytest.raises(CortexError, match="taken down"):
+        page(tables, {}, version=tables.version("samples"), engine="spark")
+
+
+def test_of_files_that_go_meanwhile_there_is_no_index(spark: SparkSession, tmp_path: Path) -> None:
+    tables = Warehouse(spark, str(tmp_path))
+    for number in range(2):
+        frame = to_frame(spark, make_rows()[10 * number : 10 * number + 10]).coalesce(1)
+        tables.append_once(frame, "samples", app_id="test", version=number)
+    first, second = Table(tables.root, "samples").snapshot(None)[0].files
+    Path(first.path).unlink()
+    indexes = Indexes(tables.root)
+    assert indexes.build(duckdb.connect(), [first, second]) == 1
+    assert [indexes.opened(file) is not None for file in (first, second)] == [False, True]
 
 
 @pytest.mark.parametrize("engine", ["duckdb", "spark"])
