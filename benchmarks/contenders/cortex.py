@@ -50,9 +50,8 @@ def prepare(task: Task) -> Work:
     for name, value in given.items():
         os.environ[f"CORTEX_{name.upper()}"] = str(value)
     started = time.perf_counter()
-    spark = spark_session(
-        "benchmark", master=f"local[{max(task.cores, 2)},4]", small_queries=True
-    )  # as the command has
+    slots = max(task.cores, 2)  # as the command has
+    spark = spark_session("benchmark", master=f"local[{slots},4]", small_queries=True)
     spark_start = time.perf_counter() - started
     label_module.ProgressServer = RecordedProgress  # type: ignore[attr-defined]
     model = unpickled(task.model) if task.model is not None else None

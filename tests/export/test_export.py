@@ -12,10 +12,10 @@ from pyspark.sql import SparkSession
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from cortex_spark.errors import CortexError
-from cortex_spark.export import parquet
 from cortex_spark.export.columns import choose_columns
 from cortex_spark.export.folder import Folder
 from cortex_spark.export.parquet import export
+from cortex_spark.export.shards import write_shards
 from cortex_spark.forget.takedown import forget
 from cortex_spark.query.errors import QueryError
 from cortex_spark.schema import DERIVED, SAMPLES
@@ -143,14 +143,13 @@ def test_an_export_that_a_take_down_breaks_off_leaves_nothing(
     tables, out = Warehouse(spark, str(warehouse)), tmp_path / "out"
     rows = pa.Table.from_pylist([make_row(number) for number in range(20)], to_arrow_schema(SAMPLES, timezone="UTC"))
     tables.append_once(spark.createDataFrame(rows), "samples", app_id="test", version=0)
-    write = parquet.write_shards
 
     def overtaken(*arguments: Any, **options: Any) -> Any:
         forget(tables, [("url", make_row(0)["_id"])])
         (out / "shard-00000.parquet").write_bytes(b"whole")
-        return write(*arguments, **options)
+        return write_shards(*arguments, **options)
 
-    monkeypatch.setattr(parquet, "write_shards", overtaken)
+    monkeypatch.setattr("cortex_spark.export.parquet.write_shards", overtaken)
     with pytest.raises(CortexError, match="taken down"):
         export(tables, {}, str(out))
     assert contents(out) == {}
