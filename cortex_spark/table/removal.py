@@ -233,9 +233,11 @@ def _purge(warehouse: Warehouse, table: str, memory: Memory, removal: Removal) -
     live = {_name(path) for path in warehouse.read(table).inputFiles()}
     uncommitted = []
     for file in files:
-        if file.name in committed - live:
+        if file.name in live:
+            continue
+        if file.name in committed:
             _delete(warehouse, file, removal)
-        elif file.name not in live:
+        else:
             uncommitted.append(file)
     # Those without any of it are left, however old: OPTIMIZE of a large table takes longer, and commits at its end. It
     # fails if rows were removed from what it read, so an old file with such rows is nobody's any more.
