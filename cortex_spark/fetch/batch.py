@@ -16,6 +16,7 @@ from cortex_spark.config import NO_CONTACT
 from cortex_spark.errors import CortexError
 from cortex_spark.fetch.gate import LATE, SILENT, Gate, Origin, Turn
 from cortex_spark.fetch.state import Fetched, Request, parsed
+from cortex_spark.fetch.turnstile import Turnstile
 
 if TYPE_CHECKING:
     from cortex_spark.fetch.client import Fetcher
@@ -63,6 +64,7 @@ class Batch(Generic[_K]):
         self._fetcher = fetcher
         self._settings = fetcher.settings
         self._sink = sink
+        self._door = Turnstile(1)  # to the sink
         self._until = until
         self._visits: dict[str, _Visit[_K]] = {}
         self._hostless: list[_Item[_K]] = []
@@ -218,9 +220,14 @@ class Batch(Generic[_K]):
         if item not in self._waiting:
             return
         del self._waiting[item]
-        visit = item.visit
+        visit, left = item.visit, 0.0
         if visit is not None:
             visit.left -= 1
             if not visit.left:
                 fetched = replace(fetched, host_state=visit.gate.state(outage=self._outage))
-        await self._sink(item.key, fetched)
+            left = visit.gate.left(visit.queue)
+        await self._door.acquire(left)
+        try:
+            await self._sink(item.key, fetched)
+        finally:
+            self._door.release()

@@ -28,6 +28,7 @@ from cortex_spark.fetch.headers import header_refusal, refusal, retry_after
 from cortex_spark.fetch.resolver import GuardedResolver
 from cortex_spark.fetch.robots import MAX_BYTES, MAX_REDIRECTS, Rules, is_fresh, is_readable, text_of
 from cortex_spark.fetch.state import Fetched, Hosts, HostState, Request, Robots, parsed
+from cortex_spark.fetch.turnstile import Turnstile
 
 _K = TypeVar("_K")
 _T = TypeVar("_T")
@@ -107,7 +108,7 @@ class Fetcher:
     ) -> None:
         self.settings = settings
         self.canaries = canaries
-        self.free = asyncio.Semaphore(settings.connections)
+        self.free = Turnstile(settings.connections)
         self.answers = 0  # so far, of any host
         self.alive: dict[Gate, Origin] = {}  # hosts that answered, the latest last
         self._hosts = hosts or {}
@@ -338,7 +339,7 @@ class Fetcher:
         async def nothing(response: aiohttp.ClientResponse) -> None:
             pass
 
-        turn = Turn(self.free)
+        turn = Turn(self.free, urgent=True)
         try:
             async with asyncio.timeout(gate.wait + 2 * self.settings.connect_timeout):
                 await self.resolver.resolve(gate.host.strip("[]"))  # a kept connection would not tell
@@ -413,7 +414,7 @@ class Fetcher:
             return rules
 
     async def _read_robots(self, gate: Gate, origin: Origin, turn: Turn) -> Robots:
-        reading = Turn(self.free, until=turn.until)
+        reading = Turn(self.free, turn.until, turn.more)
         try:
             robots, patience = await self._follow_robots(gate, origin, reading)
         except EndedError as ended:  # its own turn, or that of a host to which it redirects, does not come any more

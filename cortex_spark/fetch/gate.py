@@ -15,6 +15,7 @@ from cortex_spark.config import Settings
 from cortex_spark.fetch.headers import LONGEST_WAIT
 from cortex_spark.fetch.robots import Rules, is_fresh
 from cortex_spark.fetch.state import Fetched, HostState, Robots
+from cortex_spark.fetch.turnstile import Turnstile
 
 #: Outcomes of a host that was asked and did not answer, or not to the end.
 SILENT: Final = frozenset({"timeout", "connection_error", "dns_error", "tls_error", "incomplete"})
@@ -40,9 +41,10 @@ class EndedError(Exception):
 class Turn:
     """One URL's way through the client: the time it has taken, and whether it holds one of the task's connections."""
 
-    free: asyncio.Semaphore
+    free: Turnstile
     until: float = math.inf  # monotonic seconds: what has not begun by then does not
-    more: Sized = (True,)  # what the host will be asked for next: whether its connection is worth keeping
+    more: Sized = (True,)  # what the host will be asked for next
+    urgent: bool = False
     spent: float = 0.0
     holds: bool = False
     sending: bool = False  # whether the host's next request waits until this one is on its way
@@ -144,7 +146,7 @@ class Gate:
                 self.check(origin, turn.until)
                 while (wait := self._next - time.monotonic()) > 0:
                     await asyncio.sleep(wait)
-                await turn.free.acquire()
+                await turn.free.acquire(math.inf if turn.urgent else self.left(turn.more))
                 try:
                     self.check(origin, turn.until)
                 except BaseException:
@@ -170,6 +172,10 @@ class Gate:
         """The request is over, or came to nothing."""
         self.sent(turn)
         self._slots.release()
+
+    def left(self, more: Sized) -> float:
+        """Seconds that its pace demands for ``more`` URLs."""
+        return self.delay * len(more)
 
     @property
     def wait(self) -> float:

@@ -190,6 +190,29 @@ def test_while_the_sink_waits_nothing_new_is_begun(web: RawWeb) -> None:
     assert len(web.log) == 20
 
 
+def test_who_has_the_most_left_goes_first(web: RawWeb) -> None:
+    """A host's own pace is all that keeps it: what it is asked for does not wait for hosts that have less left."""
+    large = [f"/{number}.jpg" for number in range(6)]
+    web.answers = {path: Reply() for path in large}
+
+    async def run() -> list[int]:
+        given: list[int] = []
+
+        async def sink(key: int, fetched: Fetched) -> None:
+            await asyncio.sleep(0.1)
+            given.append(key)
+
+        small = [web.url("/0.jpg", f"h{number}.localhost") for number in range(12)]
+        requests = [Request(url) for url in [*small, *(web.url(path, "large.localhost") for path in large)]]
+        async with Fetcher(settings(connections=1, host_delay=0.02, obey_robots=False)) as fetcher:
+            await fetcher.fetch_all(list(enumerate(requests)), sink)
+        return given
+
+    given = asyncio.run(run())
+    assert given[:6] == list(range(12, 18))
+    assert sorted(given[6:]) == list(range(12))
+
+
 def test_a_failing_sink_ends_it_all(web: RawWeb) -> None:
     async def run() -> None:
         async def sink(key: int, fetched: Fetched) -> None:
