@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -29,6 +29,13 @@ _REMEMBERED: Final = 128
 _MOST_REMEMBERED: Final = 1_000_000
 
 
+class Found(NamedTuple):
+    """A row: its first sort key, a number, and where it is, as the engine says that."""
+
+    key: float
+    place: Any
+
+
 class Part(NamedTuple):
     """Where a page lies: in the groups ``first`` through ``last``, behind ``skipped`` of their rows."""
 
@@ -44,14 +51,15 @@ class Groups:
     """Matching rows by groups that follow each other in the order of the answer.
 
     ``codes`` (groups,) ascend. The entries, one for each file and group, are sorted by group: those of group ``g`` are
-    ``entries[g]:entries[g + 1]`` of ``files``. ``first`` are places of the first rows, if whoever counted knows them.
+    ``entries[g]:entries[g + 1]`` of ``files``. ``first`` are the first rows whose key is a number, in the order of the
+    answer, a page's and one more, if whoever counted has looked for them.
     """
 
     codes: NDArray[np.int64]
     ends: NDArray[np.int64]  # rows of the answer through this group
     entries: NDArray[np.int64]
     files: NDArray[np.int64]
-    first: Sequence[Mapping[str, Any]]
+    first: Sequence[Found]
 
     @classmethod
     def of(
@@ -59,7 +67,7 @@ class Groups:
         codes: NDArray[np.int64],
         files: NDArray[np.int64],
         counts: NDArray[np.int64],
-        first: Sequence[Mapping[str, Any]] = (),
+        first: Sequence[Found] = (),
     ) -> Groups:
         """Of the entries' codes, files and counts, in any order."""
         order = np.argsort(codes, kind="stable")
@@ -83,6 +91,15 @@ class Groups:
     def files_of(self, first: int, last: int) -> list[int]:
         """The files that have rows of the groups ``first`` through ``last``."""
         return [int(one) for one in np.unique(self.files[self.entries[first] : self.entries[last + 1]])]
+
+    def first_page(self, request: Request) -> list[Any]:
+        """Where the rows of page 1 are, not in order; none where it takes more than the first sort key to say that."""
+        page, behind = self.first[:PAGE_SIZE], self.first[PAGE_SIZE:]
+        if request.offset or len(page) < min(PAGE_SIZE, self.length) or not page:
+            return []
+        is_theirs = self.codes[0] == NUMBER * sign(request.order[0][1])  # nothing comes before the numbers
+        is_clear = not behind or behind[0].key != page[-1].key
+        return [found.place for found in page] if is_theirs and is_clear else []
 
     def part(self, request: Request) -> Part:
         """Where the page that is asked for lies; there is a row."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import unquote
 
@@ -18,7 +19,7 @@ from pyspark.sql.types import DoubleType, NumericType, TimestampType
 from cortex_spark.config import Settings
 from cortex_spark.errors import CortexError
 from cortex_spark.query.cursor import Signer
-from cortex_spark.query.groups import MISSING, NAN, NO_TIME, NUMBER, Groups, RememberedGroups, sign
+from cortex_spark.query.groups import MISSING, NAN, NO_TIME, NUMBER, Found, Groups, RememberedGroups, sign
 from cortex_spark.query.mongo import Query, compile_query
 from cortex_spark.query.order import LANDED, between, to_columns, to_key
 from cortex_spark.query.request import PAGE_SIZE, Page, Request, ask
@@ -52,6 +53,8 @@ _REMEMBERED: Final = RememberedGroups()
 
 #: Where a row is: its file, and what the rows of a file lie by.
 _WHERE: Final = ("__file", "__landed")
+#: Its first sort key.
+_KEY: Final = "__key_0"
 
 
 def page(
@@ -145,7 +148,7 @@ def _answer(warehouse: Warehouse, request: Request, signer: Signer) -> Page:
         groups = _REMEMBERED.get(key, lambda: _groups(matching, operand, descending))
         request.check(groups.length)
         # The data files have what is hidden, too.
-        places = _first_places(request, groups) if memory.is_settled else []
+        places = groups.first_page(request) if memory.is_settled else []
         if groups.length and not places:
             places = _places(matching, request, groups)
         rows, last = _rows(warehouse, samples, condition, places, request)
@@ -166,33 +169,22 @@ def _groups(matching: DataFrame, operand: Operand, descending: bool) -> Groups:
         code = F.when(value.isNull(), MISSING).when(is_nan, NAN).otherwise(NUMBER).cast("bigint")
     if isinstance(operand.kind, NumericType):
         matching = _with_files(matching)
-        place = F.struct(*_WHERE, value.alias("__key_0"))
+        place = F.struct(*_WHERE, value.alias(_KEY))
         counted.append((F.max_by if descending else F.min_by)(place, value, PAGE_SIZE + 1).alias("first"))
     found = matching.groupBy(code.alias("code")).agg(*counted).toArrow()
     codes, counts = (np.asarray(found[name], np.int64) for name in ("code", "n"))
-    first: list[dict[str, Any]] = []
+    first: list[Found] = []
     if isinstance(operand.kind, TimestampType):
         codes = np.where(codes == NO_TIME, NO_TIME, codes // 1000)
     elif NUMBER in codes and "first" in found.column_names:
-        first = found["first"][codes.tolist().index(NUMBER)].as_py()
+        rows = found["first"][codes.tolist().index(NUMBER)].as_py()
+        first = sorted((Found(row[_KEY], row) for row in rows), key=attrgetter("key"), reverse=descending)
     return Groups.of(sign(descending) * codes, np.zeros_like(codes), counts, first)
 
 
 def _with_files(rows: DataFrame) -> DataFrame:
     """With what ``_WHERE`` names. Not ``input_file_name``: above a filter in Python that is another row's file."""
     return rows.withColumns({"__file": F.col("_metadata.file_path"), "__landed": F.unix_millis("landed_at")})
-
-
-def _first_places(request: Request, groups: Groups) -> Sequence[Mapping[str, Any]]:
-    """Where the rows of page 1 are, if the first sort key alone says which they are; they have no ids."""
-    if request.offset or not groups.first:
-        return []
-    descending = request.order[0][1]
-    first = sorted(groups.first, key=lambda place: place["__key_0"], reverse=descending)
-    page, behind = first[:PAGE_SIZE], first[PAGE_SIZE:]
-    is_whole = len(page) == min(PAGE_SIZE, groups.length) and groups.codes[0] == NUMBER * sign(descending)
-    is_clear = not behind or behind[0]["__key_0"] != page[-1]["__key_0"]
-    return page if is_whole and is_clear else []
 
 
 def _places(matching: DataFrame, request: Request, groups: Groups) -> Sequence[Mapping[str, Any]]:
@@ -221,7 +213,7 @@ def _rows(
     # Parquet skips the row groups that have no such value (in files of `cortex optimize`, by their Bloom filters), that
     # landed at other times, and in which nothing matches.
     operand = request.order[0][0]
-    column, key = ("_id", "_id") if "_id" in places[0] else (".".join(operand.path), "__key_0")
+    column, key = ("_id", "_id") if "_id" in places[0] else (".".join(operand.path), _KEY)
     wanted = F.col(column).isin([place[key] for place in places])
     times = {place["__landed"] for place in places}
     near = between(LANDED, None if None in times else min(times), max(times - {None}, default=None))

@@ -16,13 +16,14 @@ from typing import Any, Final, NamedTuple
 
 import duckdb
 import numpy as np
-from pyspark.sql.types import DoubleType, TimestampType
+from numpy.typing import NDArray
+from pyspark.sql.types import DoubleType, NumericType, TimestampType
 
 from cortex_spark.config import Settings
 from cortex_spark.errors import CortexError
 from cortex_spark.query.cursor import Signer
 from cortex_spark.query.duck import ROWS, Parameters, document, quoted, to_hidden, to_key, to_order, to_sql, type_name
-from cortex_spark.query.groups import NO_TIME, NUMBER, Groups, RememberedGroups, sign
+from cortex_spark.query.groups import NO_TIME, NUMBER, Found, Groups, RememberedGroups, sign
 from cortex_spark.query.order import after
 from cortex_spark.query.request import PAGE_SIZE, Page, Request, ask
 from cortex_spark.query.tree import And, Comparison, Constant, OneOf, Operand, Test, Tree
@@ -50,6 +51,8 @@ _SETTINGS: Final[dict[str, str | bool | int | float | list[str]]] = {
 }
 #: Rows whose ids one look-up indexes at most, where there is no index yet: about a second's work.
 _INDEXED_AT_ONCE: Final = 500_000
+#: Rows that tell which are on the first page: its own, and the first behind it.
+_FIRST: Final = PAGE_SIZE + 1
 
 
 class Place(NamedTuple):
@@ -190,7 +193,7 @@ class Samples:
             groups = self._groups(view, tree, request.order[0])
             length = groups.length
             request.check(length)
-            places, rows = self._rows(request, view, self._window(request, tree, groups)) if length else ([], [])
+            places, rows = self._rows(request, view, tree, groups) if length else ([], [])
         else:
             length, places, rows = self._look_up(request, view, tree, ids)
         last = places[-1].keys if places else ()
@@ -201,9 +204,9 @@ class Samples:
         operand, descending = first
         hidden = view.hidden.digest if view.hidden else None
         key = (view.snapshot.key, repr((tree, first)), hidden)
-        return self._remembered.get(key, lambda: self._count(view, tree, operand, sign(descending)))
+        return self._remembered.get(key, lambda: self._count(view, tree, operand, descending))
 
-    def _count(self, view: View, tree: Tree, operand: Operand, direction: int) -> Groups:
+    def _count(self, view: View, tree: Tree, operand: Operand, descending: bool) -> Groups:
         parameters = Parameters()
         value = document(operand.path)
         match operand.kind:
@@ -213,21 +216,33 @@ class Samples:
                 by, code = f"CASE WHEN {value} IS NULL THEN 0 WHEN isnan({value}) THEN 1 ELSE 2 END", "v"
             case _:
                 by, code = f"CASE WHEN {value} IS NULL THEN 0 ELSE 2 END", "v"
+        counted = "count(*) AS n"
+        # Where few rows match, to look for the first ones as well costs nothing; where all do, as a second scan does.
+        looks = isinstance(operand.kind, NumericType) and not isinstance(tree, Constant)
+        if looks:
+            end, row = "max" if descending else "min", f"{ROWS}.file_row_number"
+            counted += f", {end}({value}, {_FIRST}) AS keys, arg_{end}({row}, {value}, {_FIRST}) AS rows"
         source = _source(view, view.snapshot.files, parameters)
         where = self._where(view, tree, parameters)
         found = self._run(
-            f"SELECT file, CAST({code} AS BIGINT) AS code, n FROM (SELECT {ROWS}.file_index AS file, {by} AS v,"
-            f" count(*) AS n FROM {source} AS {ROWS} WHERE {where} GROUP BY ALL)",
+            f"SELECT * EXCLUDE v, CAST({code} AS BIGINT) AS code FROM (SELECT {ROWS}.file_index AS file, {by} AS v,"
+            f" {counted} FROM {source} AS {ROWS} WHERE {where} GROUP BY ALL)",
             parameters,
         ).fetchnumpy()
         codes = np.asarray(found["code"], np.int64)
         if isinstance(operand.kind, TimestampType):
             codes = np.where(codes == NO_TIME, NO_TIME, codes // 1000)
         files = np.asarray(found["file"], np.int64)
-        return Groups.of(direction * codes, files, np.asarray(found["n"], np.int64))
+        first = _first_rows(codes, files, found["keys"], found["rows"], descending) if looks else ()
+        return Groups.of(sign(descending) * codes, files, np.asarray(found["n"], np.int64), first)
 
-    def _rows(self, request: Request, view: View, window: Window) -> tuple[list[Place], list[dict[str, Any]]]:
+    def _rows(
+        self, request: Request, view: View, tree: Tree, groups: Groups
+    ) -> tuple[list[Place], list[dict[str, Any]]]:
         """The page's rows in order, and their places."""
+        if first := groups.first_page(request):
+            return self._sorted(request, view, Constant(), _by_file(first), request.fields.columns)
+        window = self._window(request, tree, groups)
         if window.numbers:
             window, places = self._narrowed(request, view, window)
             if places is not None:
@@ -392,6 +407,19 @@ def wanted_ids(tree: Tree) -> tuple[str, ...] | None:
             case OneOf(Operand(("_id",)), values, False):
                 return tuple(str(one) for one in values)
     return None
+
+
+def _first_rows(
+    codes: NDArray[np.int64], files: NDArray[np.int64], keys: Any, rows: Any, descending: bool
+) -> list[Found]:
+    """The first rows of all entries, from those of each that is of numbers."""
+    entries = np.flatnonzero(codes == NUMBER)
+    if not len(entries):
+        return []
+    key, row = (np.concatenate([column[entry] for entry in entries]) for column in (keys, rows))
+    file = np.repeat(files[entries], [len(keys[entry]) for entry in entries])
+    order = np.argsort(-key if descending else key)[:_FIRST]
+    return [Found(key[one], Place(int(file[one]), int(row[one]), ())) for one in order]
 
 
 def _shown(columns: Sequence[str]) -> list[str]:
