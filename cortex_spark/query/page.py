@@ -148,7 +148,7 @@ def _answer(warehouse: Warehouse, request: Request, signer: Signer) -> Page:
         groups = _REMEMBERED.get(key, lambda: _groups(matching, operand, descending))
         request.check(groups.length)
         # The data files have what is hidden, too.
-        places = groups.first_page(request) if memory.is_settled else []
+        places: Sequence[Mapping[str, Any]] = groups.first_page(request) if memory.is_settled else []
         if groups.length and not places:
             places = _places(matching, request, groups)
         rows, last = _rows(warehouse, samples, condition, places, request)
