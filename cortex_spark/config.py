@@ -46,7 +46,8 @@ class Settings(BaseSettings):
     #: a host are in one task.
     host_connections: int = Field(default=2, ge=1)
     host_delay: float = Field(default=0.5, ge=0)
-    #: What a host's delay lets begin later than so many seconds after its first request is left to a later batch.
+    #: What a host's delay lets begin later than so many seconds after its first request is left to a later batch; so is
+    #: what has not begun when its answers have taken as long.
     host_seconds: float = Field(default=150.0, gt=0)
     #: Whether robots.txt is asked for and obeyed.
     obey_robots: bool = True

@@ -330,8 +330,7 @@ class Fetcher:
                     gate.answered(origin)
                     return await read(response)
         finally:
-            turn.spent += time.monotonic() - began
-            gate.leave(turn)
+            gate.leave(turn, time.monotonic() - began)
 
     async def is_alive(self, gate: Gate, origin: Origin) -> bool:
         """Whether the origin answers anything now; its name is asked for anew."""

@@ -25,7 +25,7 @@ _ROW: Final = 3
 _LONGEST_PAUSE: Final = 30.0
 
 
-_TOO_SLOW: Final = "more than the host's delay lets begin in one batch"
+_TOO_SLOW: Final = "more than the host's pace lets begin in one batch"
 LATE: Final = Fetched("deferred", detail=_TOO_SLOW)
 
 
@@ -92,6 +92,9 @@ class Gate:
         self._robots = {robots.origin: robots for robots in self._before.robots}
         self._origins: dict[str, Origin] = {}
         self._patience = settings.host_seconds
+        self._connections = settings.host_connections
+        self._asked = 0  # requests of this batch that are over
+        self._spent = 0.0  # seconds that they took
         self._read = 0  # robots.txt that were asked for in this batch
         self._slots = asyncio.Semaphore(settings.host_connections)
         self._turn = asyncio.Lock()
@@ -168,14 +171,17 @@ class Gate:
             self._next = time.monotonic() + self.delay
             self._turn.release()
 
-    def leave(self, turn: Turn) -> None:
-        """The request is over, or came to nothing."""
+    def leave(self, turn: Turn, seconds: float) -> None:
+        """The request is over after so many seconds, or came to nothing."""
         self.sent(turn)
+        turn.spent += seconds
+        self._asked += 1
+        self._spent += seconds / self._connections
         self._slots.release()
 
     def left(self, more: Sized) -> float:
-        """Seconds that its pace demands for ``more`` URLs."""
-        return self.delay * len(more)
+        """Seconds that ``more`` URLs will take, by its delay and by how long its answers took so far."""
+        return len(more) * max(self.delay, self._spent / max(self._asked, 1))
 
     @property
     def wait(self) -> float:
@@ -183,7 +189,9 @@ class Gate:
         return max(self._next - time.monotonic(), 0.0)
 
     def room(self) -> float:
-        """How many URLs its delay lets begin in one batch; the others are LATE."""
+        """How many URLs its delay lets begin in one batch, none once its answers took as long; the others are LATE."""
+        if self._spent > self._patience:
+            return 0
         return max(math.floor(self._patience / self.delay + 1e-9) + 1 - self._read, 0) if self.delay > 0 else math.inf
 
     def answered(self, origin: Origin) -> None:

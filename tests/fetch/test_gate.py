@@ -202,6 +202,16 @@ def test_more_than_its_delay_allows_is_left_for_later(web: RawWeb) -> None:
     assert len(web.pictures()) == [each.outcome for each in fetched].count("ok")
 
 
+def test_what_a_slow_host_does_not_get_done_is_left_for_later(web: RawWeb) -> None:
+    """Two at a time, of 0.3 s each: after 0.5 s of both, four have begun, or six."""
+    web.answers = {f"/{number}.jpg": Reply(delay=0.3) for number in range(50)}
+    fetched = fetch(*(web.url(f"/{number}.jpg") for number in range(50)), host_seconds=0.5, obey_robots=False)
+    outcomes = [each.outcome for each in fetched]
+    assert outcomes.count("ok") in range(4, 7)
+    assert set(outcomes) == {"ok", "deferred"}
+    assert len(web.pictures()) == outcomes.count("ok")
+
+
 def test_the_least_delay_of_all(web: RawWeb) -> None:
     """A host whose delay is longer than a batch: robots.txt in the first, a picture in each that follows."""
     web.answers = {"/robots.txt": Reply(b"User-agent: *\nCrawl-delay: 200"), "/1.jpg": Reply(), "/2.jpg": Reply()}

@@ -330,6 +330,30 @@ def test_deletion_vectors_are_refused(spark: SparkSession, tmp_path: Path) -> No
     assert sorted(row["_id"] for row in first.data + second.data) == sorted(expected)
 
 
+def test_the_first_page_by_a_number_takes_one_scan(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counting finds its places: widths 0 to 59 in four files. Heights are all the same, and say nothing."""
+    tables = Warehouse(spark, str(tmp_path))
+    for number in range(4):
+        rows = [{"_id": f"{row:032x}", "width": row, "height": 1} for row in range(number, 60, 4)]
+        tables.append_once(to_frame(spark, rows).coalesce(1), "samples", app_id="test", version=number)
+    scans: list[str] = []
+    select = Samples._select
+
+    def counted(self: Samples, *given: Any) -> Any:
+        scans.append(given[3])
+        return select(self, *given)
+
+    monkeypatch.setattr(Samples, "_select", counted)
+    reader, query = Samples(tables.root), {"width": {"$gte": 10}}
+    for sort, widths in (({"width": -1}, range(59, 34, -1)), ({"width": 1}, range(10, 35))):
+        found = reader.page(query, sort=sort, fields=["width"])
+        assert ([row["width"] for row in found.data], found.length, scans) == (list(widths), 50, [])
+    assert [row["width"] for row in reader.page(query, sort={"height": -1}).data] == list(range(10, 35))
+    assert scans
+
+
 def test_folders_are_no_columns(spark: SparkSession, tmp_path: Path) -> None:
     """A warehouse may lie below a folder with a name like ``crawl=x``, which readers take for a partition."""
     tables = Warehouse(spark, str(tmp_path / "crawl=x" / "_id=1" / "value=2"))
