@@ -133,6 +133,28 @@ def test_rows_lie_by_class_and_moment(tables: Warehouse, monkeypatch: pytest.Mon
     assert max(lengths) <= 60
 
 
+def test_what_is_clustered_already_stays(tables: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part is a commit of its own, and the next call begins behind the full ones."""
+
+    def land(number: int) -> None:
+        rows = [sample(10 * number + one, "a", [box("cat")]) | {"landed_at": None} for one in range(10)]
+        tables.append_once(to_frame(tables.spark, rows).coalesce(1), "samples", app_id="rows", version=number)
+
+    monkeypatch.setattr(optimize_module, "_CUBE_BYTES", 1)
+    land(0)
+    land(1)
+    optimize(tables)
+    first = set(data(tables))
+    land(2)
+    optimize(tables)
+    assert len(first) == 2
+    assert first < set(data(tables))
+    assert len(data(tables)) == 3
+    log = tables.delta("samples").history().where("operation = 'OPTIMIZE'")
+    assert [row["operationMetrics"]["numAddedFiles"] for row in log.collect()] == ["1"] * 3
+    assert tables.read("samples").count() == 30
+
+
 @pytest.mark.soak
 def test_beside_a_committer_nothing_is_lost(tables: Warehouse) -> None:
     """While batches land and boxes are added to rows that are there, tables are optimised again and again."""
