@@ -14,10 +14,14 @@ class Closed(Exception):
 
 
 class WeightedQueue(Generic[_T]):
-    """First in, first out; ``put`` waits while the queue holds ``capacity`` or more."""
+    """First in, first out; ``put`` waits while the queue holds ``capacity`` or more, and then for some room.
+
+    Otherwise a thread would have to wake up for each item of a full queue.
+    """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
+        self._roomy = capacity - capacity // 16
         self._items: deque[tuple[_T, int]] = deque()
         self._weight = 0
         self._closed = False
@@ -34,7 +38,8 @@ class WeightedQueue(Generic[_T]):
     def put(self, item: _T, weight: int) -> None:
         """Put, waiting for room; raises Closed once the queue is closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._weight < self._capacity)
+            if self._weight >= self._capacity:
+                self._changed.wait_for(lambda: self._closed or self._weight < self._roomy)
             self._add(item, weight)
 
     def get(self, most: int = 1) -> list[_T]:
