@@ -28,9 +28,9 @@ class WeightedQueue(Generic[_T]):
         self._changed = threading.Condition()
 
     def try_put(self, item: _T, weight: int) -> bool:
-        """Put without waiting; False if the queue is full."""
+        """Put without waiting; False if the queue is full, and the item weighs something."""
         with self._changed:
-            if self._weight >= self._capacity and not self._closed:
+            if weight and self._weight >= self._capacity and not self._closed:
                 return False
             self._add(item, weight)
             return True
@@ -53,7 +53,8 @@ class WeightedQueue(Generic[_T]):
                 item, weight = self._items.popleft()
                 self._weight -= weight
                 taken.append(item)
-            self._changed.notify_all()
+            if self._weight < self._roomy:
+                self._changed.notify_all()
             return taken
 
     def close(self, *, discard: bool = False) -> None:

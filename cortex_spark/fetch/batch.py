@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections import deque
@@ -220,13 +221,14 @@ class Batch(Generic[_K]):
         if item not in self._waiting:
             return
         del self._waiting[item]
-        visit, left = item.visit, 0.0
+        visit, seconds = item.visit, 0.0
         if visit is not None:
             visit.left -= 1
             if not visit.left:
                 fetched = replace(fetched, host_state=visit.gate.state(outage=self._outage))
-            left = visit.gate.left(visit.queue)
-        await self._door.acquire(left)
+            seconds = visit.gate.left(visit.queue)
+        # What has no bytes keeps nobody waiting.
+        await self._door.acquire(math.inf if fetched.body is None else seconds)
         try:
             await self._sink(item.key, fetched)
         finally:

@@ -43,8 +43,8 @@ class Turn:
 
     free: Turnstile
     until: float = math.inf  # monotonic seconds: what has not begun by then does not
-    more: Sized = (True,)  # what the host will be asked for next
-    urgent: bool = False
+    more: Sized = (True,)  # what the host is asked for next: by it connections are given, and kept
+    urgent: bool = False  # whether it goes before all others
     spent: float = 0.0
     holds: bool = False
     sending: bool = False  # whether the host's next request waits until this one is on its way
@@ -93,8 +93,7 @@ class Gate:
         self._origins: dict[str, Origin] = {}
         self._patience = settings.host_seconds
         self._connections = settings.host_connections
-        self._asked = 0  # requests of this batch that are over
-        self._spent = 0.0  # seconds that they took
+        self._spent = 0.0  # seconds that its answers took in this batch, with all its connections in use
         self._read = 0  # robots.txt that were asked for in this batch
         self._slots = asyncio.Semaphore(settings.host_connections)
         self._turn = asyncio.Lock()
@@ -175,13 +174,12 @@ class Gate:
         """The request is over after so many seconds, or came to nothing."""
         self.sent(turn)
         turn.spent += seconds
-        self._asked += 1
         self._spent += seconds / self._connections
         self._slots.release()
 
     def left(self, more: Sized) -> float:
-        """Seconds that ``more`` URLs will take, by its delay and by how long its answers took so far."""
-        return len(more) * max(self.delay, self._spent / max(self._asked, 1))
+        """Seconds that its delay demands for ``more`` URLs."""
+        return self.delay * len(more)
 
     @property
     def wait(self) -> float:
@@ -189,9 +187,12 @@ class Gate:
         return max(self._next - time.monotonic(), 0.0)
 
     def room(self) -> float:
-        """How many URLs its delay lets begin in one batch, none once its answers took as long; the others are LATE."""
+        """How many URLs its delay lets begin in one batch, one at least; once its answers took as long, no more.
+
+        The others are LATE.
+        """
         if self._spent > self._patience:
-            return 0
+            return 1
         return max(math.floor(self._patience / self.delay + 1e-9) + 1 - self._read, 0) if self.delay > 0 else math.inf
 
     def answered(self, origin: Origin) -> None:

@@ -8,10 +8,10 @@ from itertools import count
 
 
 class Turnstile:
-    """A semaphore that lets in, of those who wait, the one that has the most left to do.
+    """A semaphore that lets in, of those who wait, the one that has the most before it.
 
-    A host has its own pace: whoever has 250 URLs left of it, at two a second, is what a batch ends with, and the sooner
-    the less it had to wait for others. Those with the same left go in as they came.
+    A host has its own pace: what 250 of its URLs take at two a second, the batch takes as well, and longer if they had
+    to wait for others. Those who have as much before them go in as they came.
     """
 
     def __init__(self, places: int) -> None:
@@ -19,13 +19,13 @@ class Turnstile:
         self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
         self._arrivals = count()
 
-    async def acquire(self, left: float) -> None:
-        """Wait for a place; ``left`` is how long the caller will go on after this one."""
+    async def acquire(self, seconds: float) -> None:
+        """Wait for a place; ``seconds`` is how long the caller will go on after this one."""
         if self._places:
             self._places -= 1
             return
         admitted = asyncio.get_running_loop().create_future()
-        heappush(self._waiting, (-left, next(self._arrivals), admitted))
+        heappush(self._waiting, (-seconds, next(self._arrivals), admitted))
         try:
             await admitted
         except asyncio.CancelledError:

@@ -2,7 +2,8 @@
 
 One scan of the columns that the filter needs counts the matching rows by file and by the time of landing. That is the
 exact length, and tells where each page lies: a page is then a few files and a few values of ``landed_at``, at any
-depth. In two phases: first the places of 25 rows (file, row number), then those rows.
+depth. In two phases: first the places of 25 rows (file, row number), then those rows. Where the answer is sorted by a
+number, the scan that counts finds the places of page 1 as well.
 """
 
 from __future__ import annotations
@@ -190,7 +191,7 @@ class Samples:
             return request.answer(0, view.snapshot.table, view.snapshot.version, [], (), signer)
         ids = wanted_ids(tree)
         if ids is None:
-            groups = self._groups(view, tree, request.order[0])
+            groups = self._groups(request, view, tree)
             length = groups.length
             request.check(length)
             places, rows = self._rows(request, view, tree, groups) if length else ([], [])
@@ -199,14 +200,14 @@ class Samples:
         last = places[-1].keys if places else ()
         return request.answer(length, view.snapshot.table, view.snapshot.version, rows, last, signer)
 
-    def _groups(self, view: View, tree: Tree, first: tuple[Operand, bool]) -> Groups:
+    def _groups(self, request: Request, view: View, tree: Tree) -> Groups:
         """Counts by file, and by the first sort key: times by the millisecond, others by missing, NaN or number."""
-        operand, descending = first
         hidden = view.hidden.digest if view.hidden else None
-        key = (view.snapshot.key, repr((tree, first)), hidden)
-        return self._remembered.get(key, lambda: self._count(view, tree, operand, descending))
+        key = (view.snapshot.key, repr((tree, request.order[0])), hidden)
+        return self._remembered.get(key, lambda: self._count(request, view, tree))
 
-    def _count(self, view: View, tree: Tree, operand: Operand, descending: bool) -> Groups:
+    def _count(self, request: Request, view: View, tree: Tree) -> Groups:
+        operand, descending = request.order[0]
         parameters = Parameters()
         value = document(operand.path)
         match operand.kind:
@@ -217,8 +218,8 @@ class Samples:
             case _:
                 by, code = f"CASE WHEN {value} IS NULL THEN 0 ELSE 2 END", "v"
         counted = "count(*) AS n"
-        # Where few rows match, to look for the first ones as well costs nothing; where all do, as a second scan does.
-        looks = isinstance(operand.kind, NumericType) and not isinstance(tree, Constant)
+        # Where few rows match, to look for page 1 as well costs nothing; where all do, as much as a second scan.
+        looks = isinstance(operand.kind, NumericType) and not isinstance(tree, Constant) and not request.offset
         if looks:
             end, row = "max" if descending else "min", f"{ROWS}.file_row_number"
             counted += f", {end}({value}, {_FIRST}) AS keys, arg_{end}({row}, {value}, {_FIRST}) AS rows"
@@ -418,7 +419,7 @@ def _first_rows(
         return []
     key, row = (np.concatenate([column[entry] for entry in entries]) for column in (keys, rows))
     file = np.repeat(files[entries], [len(keys[entry]) for entry in entries])
-    order = np.argsort(-key if descending else key)[:_FIRST]
+    order = np.argsort(key)[:: -1 if descending else 1][:_FIRST]  # the least integer has no negative
     return [Found(key[one], Place(int(file[one]), int(row[one]), ())) for one in order]
 
 

@@ -33,9 +33,9 @@ _LOG_RETENTION: Final = "delta.logRetentionDuration"
 _LEAST_LOG: Final = timedelta(days=30)
 #: By what ``samples`` is clustered: see docs/layout.md.
 _CLUSTERED: Final = ("rarest_class", "landed_at")
-#: Bytes of ``samples`` that are clustered together, some 30 million rows, in a commit of their own. Later calls leave
-#: them alone, and begin with what is less than that.
-_CUBE_BYTES: Final = 8 * 2**30
+#: Bytes of ``samples`` that are clustered together at most, tens of millions of rows, in a commit of their own. A part
+#: that has come out at half of that or more is full: later calls leave it alone.
+_PART_BYTES: Final = 8 * 2**30
 #: Rows of a file lie in the order that files are cut from; those of one class and moment in the order they came in,
 #: which is that of hosts, and not mixed by chance.
 _IN_ORDER: Final = {
@@ -161,9 +161,9 @@ def _compact(warehouse: Warehouse, table: str, size: int) -> None:
     if table == "samples":
         limits |= _IN_ORDER
         limits |= {
-            "spark.databricks.delta.optimize.clustering.mergeStrategy.minCubeSize.threshold": str(_CUBE_BYTES),
-            "spark.databricks.delta.optimize.clustering.mergeStrategy.minCubeSize.targetCubeSize": str(_CUBE_BYTES),
-            "spark.databricks.delta.optimize.batchSize": str(_CUBE_BYTES),
+            "spark.databricks.delta.optimize.clustering.mergeStrategy.minCubeSize.threshold": str(_PART_BYTES // 2),
+            "spark.databricks.delta.optimize.clustering.mergeStrategy.minCubeSize.targetCubeSize": str(_PART_BYTES),
+            "spark.databricks.delta.optimize.batchSize": str(_PART_BYTES),
         }
         limits["spark.sql.files.maxRecordsPerFile"] = str(2 * _ROWS_PER_FILE)
         limits["parquet.block.row.count.limit"] = str(_ROWS_PER_GROUP)

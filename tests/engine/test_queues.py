@@ -12,9 +12,10 @@ def test_full_by_weight_not_by_count() -> None:
     assert all(queue.try_put("light", 1) for _ in range(9))
     assert queue.try_put("heavy", 100)  # below its capacity a queue takes anything: no item is too large for ever
     assert not queue.try_put("light", 1)
+    assert queue.try_put("nothing", 0)
     assert queue.get(most=9) == ["light"] * 9
     assert not queue.try_put("light", 1)
-    assert queue.get(most=5) == ["heavy"]
+    assert queue.get(most=5) == ["heavy", "nothing"]
     assert queue.try_put("light", 1)
 
 
@@ -48,6 +49,7 @@ def test_who_waited_waits_for_some_room() -> None:
 
     thread = threading.Thread(target=put)
     thread.start()
+    assert not done.wait(0.05)
     assert queue.get(most=2) == [0, 1]
     assert not done.wait(0.05)
     assert queue.get() == [2]

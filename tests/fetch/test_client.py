@@ -213,6 +213,29 @@ def test_who_has_the_most_left_goes_first(web: RawWeb) -> None:
     assert sorted(given[5:]) == [*range(12), 17]
 
 
+def test_who_has_the_most_left_goes_first_into_the_sink(web: RawWeb) -> None:
+    """All small hosts have answered at once, and wait; the large one is let in before them as often as it comes."""
+    large = [f"/{number}.jpg" for number in range(6)]
+    web.answers = {path: Reply() for path in large}
+
+    async def run() -> list[int]:
+        given: list[int] = []
+
+        async def sink(key: int, fetched: Fetched) -> None:
+            await asyncio.sleep(0.1)
+            given.append(key)
+
+        small = [web.url("/0.jpg", f"h{number}.localhost") for number in range(20)]
+        requests = [Request(url) for url in [*small, *(web.url(path, "large.localhost") for path in large)]]
+        async with Fetcher(settings(connections=40, host_delay=0.01, obey_robots=False)) as fetcher:
+            await fetcher.fetch_all(list(enumerate(requests)), sink)
+        return given
+
+    given = asyncio.run(run())
+    assert sorted(given) == list(range(26))
+    assert given.index(24) < 15  # its last but one; as they come it would be behind all the others
+
+
 def test_a_failing_sink_ends_it_all(web: RawWeb) -> None:
     async def run() -> None:
         async def sink(key: int, fetched: Fetched) -> None:

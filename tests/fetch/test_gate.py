@@ -203,11 +203,11 @@ def test_more_than_its_delay_allows_is_left_for_later(web: RawWeb) -> None:
 
 
 def test_what_a_slow_host_does_not_get_done_is_left_for_later(web: RawWeb) -> None:
-    """Two at a time, of 0.3 s each: after 0.5 s of both, four have begun, or six."""
+    """Two at a time, of 0.3 s each: after 0.5 s of both four have begun, or six; on a busy machine fewer."""
     web.answers = {f"/{number}.jpg": Reply(delay=0.3) for number in range(50)}
     fetched = fetch(*(web.url(f"/{number}.jpg") for number in range(50)), host_seconds=0.5, obey_robots=False)
     outcomes = [each.outcome for each in fetched]
-    assert outcomes.count("ok") in range(4, 7)
+    assert outcomes.count("ok") in range(2, 7)
     assert set(outcomes) == {"ok", "deferred"}
     assert len(web.pictures()) == outcomes.count("ok")
 

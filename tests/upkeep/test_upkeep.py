@@ -134,25 +134,29 @@ def test_rows_lie_by_class_and_moment(tables: Warehouse, monkeypatch: pytest.Mon
 
 
 def test_what_is_clustered_already_stays(tables: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each part is a commit of its own, and the next call begins behind the full ones."""
+    """Each part is a commit of its own, and later calls begin behind the full ones."""
 
     def land(number: int) -> None:
         rows = [sample(10 * number + one, "a", [box("cat")]) | {"landed_at": None} for one in range(10)]
         tables.append_once(to_frame(tables.spark, rows).coalesce(1), "samples", app_id="rows", version=number)
 
-    monkeypatch.setattr(optimize_module, "_CUBE_BYTES", 1)
-    land(0)
-    land(1)
+    def commits() -> int:
+        return tables.delta("samples").history().where("operation = 'OPTIMIZE'").count()
+
+    for number in range(4):
+        land(number)
+    size = max(local_path(path).stat().st_size for path in data(tables))
+    monkeypatch.setattr(optimize_module, "_PART_BYTES", 5 * size // 2)  # two files as they land
     optimize(tables)
-    first = set(data(tables))
-    land(2)
+    full = set(data(tables))
+    assert commits() == len(full) == 2
     optimize(tables)
-    assert len(first) == 2
-    assert first < set(data(tables))
-    assert len(data(tables)) == 3
-    log = tables.delta("samples").history().where("operation = 'OPTIMIZE'")
-    assert [row["operationMetrics"]["numAddedFiles"] for row in log.collect()] == ["1"] * 3
-    assert tables.read("samples").count() == 30
+    assert (commits(), set(data(tables))) == (2, full)
+    land(4)
+    optimize(tables)
+    assert commits() == 3
+    assert full < set(data(tables))
+    assert tables.read("samples").count() == 50
 
 
 @pytest.mark.soak
