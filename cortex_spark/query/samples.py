@@ -367,6 +367,7 @@ class Samples:
             f"SELECT {selected} FROM ({' UNION ALL '.join(scans)}) AS {ROWS}"
             f" WHERE {self._where(view, tree, parameters)} ORDER BY {to_order(request.order)}",
             parameters,
+            few=True,
         ).fetchall()
         end = 2 + len(columns)
         places = [Place(row[0], row[1], row[end:]) for row in found]
@@ -379,7 +380,8 @@ class Samples:
         parameters = Parameters()
         scans = [_rows_of(view, file, rows, parameters, columns) for file, rows in _by_file(places).items()]
         selected = ", ".join(["file", "file_row_number", *_shown(columns)])
-        rows = self._run(f"SELECT {selected} FROM ({' UNION ALL '.join(scans)}) AS {ROWS}", parameters).fetchall()
+        sql = f"SELECT {selected} FROM ({' UNION ALL '.join(scans)}) AS {ROWS}"
+        rows = self._run(sql, parameters, few=True).fetchall()
         found = {(file, row): dict(zip(columns, values, strict=True)) for file, row, *values in rows}
         return [found[place.file, place.row] for place in places]
 
@@ -387,8 +389,12 @@ class Samples:
         condition = to_sql(tree, parameters)
         return condition if view.hidden is None else f"{condition} AND NOT {to_hidden(view.hidden, parameters)}"
 
-    def _run(self, sql: str, parameters: Parameters) -> duckdb.DuckDBPyConnection:
-        return self._database.cursor().execute(sql, parameters.values)
+    def _run(self, sql: str, parameters: Parameters, *, few: bool = False) -> duckdb.DuckDBPyConnection:
+        """``few``: single rows are wanted out of large row groups."""
+        cursor = self._database.cursor()
+        if few:  # else all pages of those are read: measured, for 25 rows in 25 files, 296 MB instead of 63
+            cursor.execute("SET SESSION disable_parquet_prefetching = true")
+        return cursor.execute(sql, parameters.values)
 
 
 #: What is said where files of an older version are gone.
