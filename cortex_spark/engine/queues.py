@@ -14,14 +14,10 @@ class Closed(Exception):
 
 
 class WeightedQueue(Generic[_T]):
-    """First in, first out; ``put`` waits while the queue holds ``capacity`` or more, and then for some room.
-
-    Otherwise a thread would have to wake up for each item of a full queue.
-    """
+    """First in, first out; ``put`` waits while the queue holds ``capacity`` or more."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._roomy = capacity - capacity // 16
         self._items: deque[tuple[_T, int]] = deque()
         self._weight = 0
         self._closed = False
@@ -38,8 +34,7 @@ class WeightedQueue(Generic[_T]):
     def put(self, item: _T, weight: int) -> None:
         """Put, waiting for room; raises Closed once the queue is closed."""
         with self._changed:
-            if self._weight >= self._capacity:
-                self._changed.wait_for(lambda: self._closed or self._weight < self._roomy)
+            self._changed.wait_for(lambda: self._closed or self._weight < self._capacity)
             self._add(item, weight)
 
     def get(self, most: int = 1) -> list[_T]:
@@ -53,7 +48,7 @@ class WeightedQueue(Generic[_T]):
                 item, weight = self._items.popleft()
                 self._weight -= weight
                 taken.append(item)
-            if self._weight < self._roomy:
+            if self._weight < self._capacity:
                 self._changed.notify_all()
             return taken
 

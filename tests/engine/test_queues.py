@@ -37,26 +37,6 @@ def test_put_waits_for_room() -> None:
     thread.join()
 
 
-def test_who_waited_waits_for_some_room() -> None:
-    """A sixteenth of it: else a thread would have to wake up for each item of a full queue."""
-    queue: WeightedQueue[int] = WeightedQueue(32)
-    assert all(queue.try_put(number, 1) for number in range(32))
-    done = threading.Event()
-
-    def put() -> None:
-        queue.put(32, 1)
-        done.set()
-
-    thread = threading.Thread(target=put)
-    thread.start()
-    assert not done.wait(0.05)
-    assert queue.get(most=2) == [0, 1]
-    assert not done.wait(0.05)
-    assert queue.get() == [2]
-    assert done.wait(5)
-    thread.join()
-
-
 def test_closed_lets_out_what_is_in() -> None:
     queue: WeightedQueue[int] = WeightedQueue(10)
     queue.put(1, 1)
