@@ -43,7 +43,7 @@ class Turn:
 
     free: Turnstile
     until: float = math.inf  # monotonic seconds: what has not begun by then does not
-    more: Sized = (True,)  # what the host is asked for next: by it connections are given, and kept
+    more: Sized = (True,)  # what its host is asked for next: the most goes first, none closes the connection
     urgent: bool = False  # whether it goes before all others
     spent: float = 0.0
     holds: bool = False

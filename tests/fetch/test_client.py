@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -190,49 +191,36 @@ def test_while_the_sink_waits_nothing_new_is_begun(web: RawWeb) -> None:
     assert len(web.log) == 20
 
 
-def test_who_has_the_most_left_goes_first(web: RawWeb) -> None:
-    """A host's own pace is all that keeps it: what it is asked for does not wait for hosts that have less left."""
+def given_to_a_slow_sink(web: RawWeb, small: int, **values: Any) -> list[int]:
+    """The order in which come ``small`` hosts of one URL each (numbers from 0), and six of a large one (the last)."""
     large = [f"/{number}.jpg" for number in range(6)]
     web.answers = {path: Reply() for path in large}
+    urls = [web.url("/0.jpg", f"h{number}.localhost") for number in range(small)]
+    urls += [web.url(path, "large.localhost") for path in large]
+    given: list[int] = []
 
-    async def run() -> list[int]:
-        given: list[int] = []
+    async def sink(key: int, fetched: Fetched) -> None:
+        await asyncio.sleep(0.1)
+        given.append(key)
 
-        async def sink(key: int, fetched: Fetched) -> None:
-            await asyncio.sleep(0.1)
-            given.append(key)
+    async def run() -> None:
+        async with Fetcher(settings(obey_robots=False, **values)) as fetcher:
+            await fetcher.fetch_all([(number, Request(url)) for number, url in enumerate(urls)], sink)
 
-        small = [web.url("/0.jpg", f"h{number}.localhost") for number in range(12)]
-        requests = [Request(url) for url in [*small, *(web.url(path, "large.localhost") for path in large)]]
-        async with Fetcher(settings(connections=1, host_delay=0.02, obey_robots=False)) as fetcher:
-            await fetcher.fetch_all(list(enumerate(requests)), sink)
-        return given
+    asyncio.run(run())
+    assert sorted(given) == list(range(len(urls)))
+    return given
 
-    given = asyncio.run(run())
+
+def test_who_has_the_most_left_gets_the_next_connection(web: RawWeb) -> None:
+    """A host's own pace is all that keeps it: what it is asked for does not wait for hosts that have less left."""
+    given = given_to_a_slow_sink(web, 12, connections=1, host_delay=0.02)
     assert given[:5] == list(range(12, 17))  # behind its last one there is as little as behind the others
-    assert sorted(given[5:]) == [*range(12), 17]
 
 
 def test_who_has_the_most_left_goes_first_into_the_sink(web: RawWeb) -> None:
     """All small hosts have answered at once, and wait; the large one is let in before them as often as it comes."""
-    large = [f"/{number}.jpg" for number in range(6)]
-    web.answers = {path: Reply() for path in large}
-
-    async def run() -> list[int]:
-        given: list[int] = []
-
-        async def sink(key: int, fetched: Fetched) -> None:
-            await asyncio.sleep(0.1)
-            given.append(key)
-
-        small = [web.url("/0.jpg", f"h{number}.localhost") for number in range(20)]
-        requests = [Request(url) for url in [*small, *(web.url(path, "large.localhost") for path in large)]]
-        async with Fetcher(settings(connections=40, host_delay=0.01, obey_robots=False)) as fetcher:
-            await fetcher.fetch_all(list(enumerate(requests)), sink)
-        return given
-
-    given = asyncio.run(run())
-    assert sorted(given) == list(range(26))
+    given = given_to_a_slow_sink(web, 20, connections=40, host_delay=0.01)
     assert given.index(24) < 15  # its last but one; as they come it would be behind all the others
 
 
