@@ -168,9 +168,9 @@ def _one_of(operand: Operand, values: tuple[Value, ...], place: str, warn: Warn)
     others: dict[Tree, None] = {}
     for value in values:
         match _compare(operand, "eq", value, warn):
-            case Test(value=literal) if literal != 0 or not isinstance(literal, float):
+            case Test(value=literal):
                 literals[literal] = None
-            case other:  # zero, too: sets tell it from negative zero
+            case other:  # a date, or a double's zero
                 others[other] = None
     if len(others) > _MAX_DATES:
         raise QueryError(place, f"has {len(others):,} different dates, more than {_MAX_DATES:,}: give a range")
@@ -191,7 +191,7 @@ def _matches(operand: Operand, pattern: Pattern) -> Tree:
             parts.append(Test(operand, "lt", after))
     if pattern.re2 is not None:
         parts.append(Regex(operand, pattern.re2))
-    return And(tuple(parts))
+    return And(tuple(parts)) if parts else IsNull(operand, negated=True)
 
 
 def _after(prefix: str) -> str | None:
@@ -230,7 +230,9 @@ def _integer(operand: Operand, comparison: Comparison, value: _Number, least: in
 
 def _double(operand: Operand, comparison: Comparison, value: _Number) -> Tree:
     """A comparison with any number, by a double: an integer between two doubles is equal to neither."""
-    double = float(value) + 0.0  # no negative zero: sets and statistics may tell it from zero
+    double = float(value)
+    if double == 0:
+        return _zero(operand, comparison)
     if double != value:
         if comparison == "eq":
             return NEVER
@@ -241,6 +243,20 @@ def _double(operand: Operand, comparison: Comparison, value: _Number) -> Tree:
     test = Test(operand, comparison, double)
     # MongoDB takes NaN for no number's neighbour, Spark (and DuckDB) for the greatest of all.
     return And((test, IsNan(operand, negated=True))) if comparison in ("gt", "gte") else test
+
+
+def _zero(operand: Operand, comparison: Comparison) -> Tree:
+    """A comparison with zero, of which there are two: equal to each other, and not so for Parquet's dictionaries."""
+    number = IsNan(operand, negated=True)
+    from_zero, to_zero = Test(operand, "gte", -0.0), Test(operand, "lte", 0.0)
+    bounds: dict[Comparison, Tree] = {
+        "eq": And((from_zero, to_zero)),
+        "gt": And((Test(operand, "gt", 0.0), number)),
+        "gte": And((from_zero, number)),
+        "lt": Test(operand, "lt", -0.0),
+        "lte": to_zero,
+    }
+    return bounds[comparison]
 
 
 def _time(operand: Operand, comparison: Comparison, date: Moment) -> Tree:

@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 
 MAX_LENGTH: Final = 1_000
 MAX_DEPTH: Final = 50
+_MAX_NAME: Final = 32  # of a group, in PCRE
 
 _SPACE: Final = r"\t\n\x{b}\f\r "
 _NO_SPACE: Final = r"\x{0}-\x{8}\x{e}-\x{1f}!-\x{10ffff}"
@@ -41,7 +42,7 @@ _NAMED: Final = frozenset({
 })
 # fmt: on
 _QUANTIFIER: Final = re.compile(r"[*+?]|\{(\d{1,5})(,(\d{0,5}))?\}", re.ASCII)
-_GROUP: Final = re.compile(r"\(\?(?:P?<[A-Za-z_]\w*>|(?P<on>[ims]*)(?:-(?P<off>[ims]+))?:)", re.ASCII)
+_GROUP: Final = re.compile(r"\(\?(?:P?<(?P<name>[A-Za-z_]\w*)>|(?P<on>[ims]*)(?:-(?P<off>[ims]+))?:)", re.ASCII)
 _LEADING: Final = re.compile(r"\(\?([ims]+)\)")
 _LETTERS: Final = 0x118E0  # behind the last letter of two cases
 #: Letters that have no other case for PCRE 8.42, whose Unicode is 7.0: they came later, or took part in none of old.
@@ -143,6 +144,7 @@ class _Parser:
         self.pattern = pattern
         self.at = at
         self.depth = 0
+        self.names: set[str] = set()  # of groups
 
     def whole(self, flags: frozenset[str]) -> _Node:
         node = self.choice(flags)
@@ -218,6 +220,11 @@ class _Parser:
             found = _GROUP.match(self.pattern, start)
             if found is None:
                 raise self.error("has a group that RE2 has not, or flags in the middle (write (?i:...)),", start)
+            if name := found["name"]:
+                if name in self.names or len(name) > _MAX_NAME:
+                    problem = f"has a group whose name is there twice, or has over {_MAX_NAME} characters,"
+                    raise self.error(problem, start)
+                self.names.add(name)
             self.at = found.end()
             flags = (flags | set(found["on"] or "")) - set(found["off"] or "")
         self.depth += 1

@@ -101,6 +101,14 @@ def test_patterns(collection: Collection[Any], texts: list[str]) -> None:
     assert judge(collection, texts, drawn) > len(drawn) / 2
 
 
+@pytest.mark.parametrize("pattern", ["(?<a>x)(?P<a>y)", f"(?<{'a' * 33}>x)"])
+def test_names_of_groups(collection: Collection[Any], pattern: str) -> None:
+    with pytest.raises(pymongo.errors.OperationFailure):
+        collection.find_one({"text": {"$regex": pattern}})
+    with pytest.raises(PatternError, match="name is there twice, or has over 32 characters, at character"):
+        translate(pattern)
+
+
 def test_where_two_versions_of_re2_differ(collection: Collection[Any], texts: list[str]) -> None:
     patterns = ["(?-i:a)|(?i:a)", "a|[Aa]", "[a-c]|(?i:a)", "^(?:)", "^()b", "^(?:){1}"]
     assert judge(collection, texts, [(pattern, "") for pattern in patterns]) == len(patterns)
