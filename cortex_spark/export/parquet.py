@@ -57,7 +57,7 @@ class ExportReport:
 
     def as_json(self) -> dict[str, Any]:
         """The report with JSON's types."""
-        return {name: getattr(self, name) for name in self.__slots__ if name != "warnings"}
+        return {name: getattr(self, name) for name in self.__slots__} | {"warnings": list(self.warnings)}
 
     def __rich__(self) -> Group:
         table = Table(show_header=False)
@@ -158,7 +158,7 @@ def export(
     )
     wanted = {"query": read(query), "private": private, "columns": columns, "shard_rows": shard_rows}
     with folder.writing(MANIFEST) as sink:
-        sink.write(_manifest(wanted, report, shards, _schema(chosen, with_bytes)))
+        sink.write(_manifest(wanted, compiled.warnings, report, shards, _schema(chosen, with_bytes)))
     return replace(report, warnings=(*warnings, *_remember_hosts(warehouse, shards)))
 
 
@@ -236,14 +236,17 @@ def _schema(columns: Columns, with_bytes: bool) -> StructType:
     return StructType([*columns.schema.fields, *([IMAGE] if with_bytes else [])])
 
 
-def _manifest(wanted: dict[str, Any], report: ExportReport, shards: list[Row], schema: StructType) -> bytes:
-    """Says nothing that differs between two exports of the same: no times, no paths."""
+def _manifest(
+    wanted: dict[str, Any], warnings: tuple[str, ...], report: ExportReport, shards: list[Row], schema: StructType
+) -> bytes:
+    """Says nothing that differs between two exports of the same: no times, no paths, the query's ``warnings`` alone."""
     manifest = {
         "tool": f"cortex-spark {__version__}",
         "format": "parquet",
         "table": "samples",
         "version": report.version,
         **wanted,
+        "warnings": warnings,
         "order": "_id",
         "rows": report.rows,
         "left_out": report.left_out,

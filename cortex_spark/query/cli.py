@@ -45,7 +45,8 @@ def query(
         typer.Option("--engine", help="By default duckdb where the warehouse is a folder of this machine."),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help='Print {"page", "length", "version", "data", "cursor"} and nothing else.')
+        bool,
+        typer.Option("--json", help='Print {"page", "length", "version", "data", "cursor", "warnings"}, nothing else.'),
     ] = False,
     warehouse: Annotated[str, typer.Option("--warehouse", metavar="DIR", help="Where the tables are.")] = "warehouse",
 ) -> None:
@@ -83,6 +84,7 @@ def query(
             "version": found.version,
             "data": [to_json(document) for document in found.data],
             "cursor": found.cursor,
+            "warnings": list(found.warnings),
         }
         typer.echo(json.dumps(answer, allow_nan=False))
         return

@@ -16,6 +16,10 @@ class QueryError(CortexError):
         self.place = place
 
 
+class QueryWarning(UserWarning):
+    """A condition that can never be true, of a query that is answered all the same."""
+
+
 def inside(place: str, name: str) -> str:
     """The place of ``name`` inside ``place``."""
     return f"{place}.{name}" if place else name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from pyspark.sql import Column
 
 from cortex_spark.query.derive import derive
+from cortex_spark.query.errors import QueryWarning
 from cortex_spark.query.normalise import normalise
 from cortex_spark.query.parse import parse
 from cortex_spark.query.spark import to_column
@@ -32,6 +34,11 @@ class Query:
         """The predicate; a Spark session must be running."""
         return to_column(self.tree)
 
+    def warn(self) -> None:
+        """Issue the warnings as Python's, at the line that called the function that calls this."""
+        for warning in self.warnings:
+            warnings.warn(warning, QueryWarning, stacklevel=3)
+
 
 def compile_query(query: str | Mapping[str, Any]) -> Query:
     """Parse and normalise a filter.
@@ -45,7 +52,11 @@ def compile_query(query: str | Mapping[str, Any]) -> Query:
 def mongo(query: str | Mapping[str, Any]) -> Column:
     """A MongoDB filter over the columns of ``samples``, true or false for every row: ``samples.filter(mongo({...}))``.
 
+    Warns (``QueryWarning``) of conditions that can never be true.
+
     Raises:
         QueryError: with the place of what is wrong or not supported.
     """
-    return compile_query(query).column
+    compiled = compile_query(query)
+    compiled.warn()
+    return compiled.column

@@ -229,12 +229,14 @@ def matching(warehouse: Warehouse, query: str | Mapping[str, Any], version: int 
     """The rows of ``samples`` that match: ``spark.sql("SELECT ... FROM {s}", s=matching(warehouse, {...}))``.
 
     At one version, by default the newest, without what was taken down; on derived columns where they are complete.
+    Warns (``QueryWarning``) of conditions that can never be true.
 
     Raises:
         QueryError: the query is wrong or not supported.
         CortexError: there is no such table, or no longer such a version.
     """
     compiled = compile_query(query)
+    compiled.warn()
     samples, version = pinned(warehouse, version)
     return samples.filter(predicate(warehouse, compiled, version))
 

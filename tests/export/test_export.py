@@ -104,7 +104,14 @@ def test_nothing_matches(table: Warehouse, tmp_path: Path) -> None:
     """An export of nothing is complete: a manifest without shards."""
     report = export(table, '{"width": -1}', str(tmp_path / "out"))
     assert (report.rows, report.shards, report.left_out) == (0, 0, {})
-    assert json.loads((tmp_path / "out" / "_manifest.json").read_text())["shards"] == []
+    manifest = json.loads((tmp_path / "out" / "_manifest.json").read_text())
+    assert (manifest["shards"], manifest["warnings"], report.as_json()["warnings"]) == ([], [], [])
+
+
+def test_warnings_stand_in_the_report_and_the_manifest(table: Warehouse, tmp_path: Path) -> None:
+    report = export(table, '{"width": "640"}', str(tmp_path / "out"))
+    manifest = json.loads((tmp_path / "out" / "_manifest.json").read_text())
+    assert report.as_json()["warnings"] == manifest["warnings"] == ["width: a number is never matched by a string"]
 
 
 def test_killed_export_looks_incomplete(table: Warehouse, tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from cortex_spark.errors import CortexError
 from cortex_spark.query import page as page_module
 from cortex_spark.query.cli import query as query_command
 from cortex_spark.query.document import DEFAULT_FIELDS, to_document, to_json
-from cortex_spark.query.errors import QueryError
+from cortex_spark.query.errors import QueryError, QueryWarning
 from cortex_spark.query.mongo import mongo
-from cortex_spark.query.page import PAGE_SIZE, Engine, Page, page
+from cortex_spark.query.page import PAGE_SIZE, Engine, Page, matching, page
 from cortex_spark.query.text import MAX_DEPTH
 from cortex_spark.query.view import page_table
 from cortex_spark.schema import SAMPLES
@@ -193,12 +193,25 @@ def test_command(stored: Stored) -> None:
     arguments = ["--warehouse", stored.warehouse.root, "--q", '{"width": {"$gte": 100}}', "--version", "1"]
     told = CliRunner().invoke(app, [*arguments, "--json", "--page", "2"], catch_exceptions=False)
     answer = json.loads(told.stdout)
-    assert list(answer) == ["page", "length", "version", "data", "cursor"]
+    assert list(answer) == ["page", "length", "version", "data", "cursor", "warnings"]
     expected = in_order([row for row in make_rows() if row.get("width", 0) >= 100])
     assert [document["_id"] for document in answer["data"]] == expected[25:50]
-    assert (answer["page"], answer["length"]) == (2, len(expected))
+    assert (answer["page"], answer["length"], answer["warnings"]) == (2, len(expected), [])
     with pytest.raises(QueryError, match="line 1, column 2"):
         CliRunner().invoke(app, ["--q", "{'a'"], catch_exceptions=False)
+
+
+def test_warnings_go_wherever_the_answer_goes(stored: Stored) -> None:
+    """Into the JSON and to stderr; from Python as a warning at the line that asks."""
+    query, says = {"width": "640"}, "width: a number is never matched by a string"
+    arguments = ["--warehouse", stored.warehouse.root, "--q", json.dumps(query), "--json"]
+    told = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert json.loads(told.stdout)["warnings"] == [says]
+    assert f"warning: {says}" in told.stderr
+    with pytest.warns(QueryWarning) as heard:
+        found = [stored.samples.filter(mongo(query)), matching(stored.warehouse, query)]
+    assert all(frame.isEmpty() for frame in found)
+    assert [(str(one.message), one.filename) for one in heard] == [(says, __file__)] * 2
 
 
 def test_table_is_readable() -> None:
