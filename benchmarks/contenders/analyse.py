@@ -10,11 +10,12 @@ from typing import Final
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.contenders.contender import unpickled
 from cortex_spark.detect import Detections, load_detector
 from cortex_spark.measure import measure
-from cortex_spark.measure.picture import Pixels, histogram
+from cortex_spark.measure.picture import histogram
 
 _MAX_PIXELS: Final = 100_000_000
 
@@ -37,7 +38,7 @@ class Analyser:
             futures += map(_timed, self._detector.submit([prepared]))
         return [future.result() for future in futures]
 
-    def decoded(self, bodies: Iterable[bytes], images: Iterable[Pixels]) -> list[tuple[int, float]]:
+    def decoded(self, bodies: Iterable[bytes], images: Iterable[NDArray[np.uint8]]) -> list[tuple[int, float]]:
         """The same where somebody else has decoded the pictures: RGB, (height, width, 3)."""
         futures: list[Future[tuple[int, float]]] = []
         for body, image in zip(bodies, images, strict=True):

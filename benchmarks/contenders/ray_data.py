@@ -41,6 +41,7 @@ def decode(batch: _Batch) -> _Batch:
     images = np.empty(len(batch["body"]), object)
     for place, body in enumerate(batch["body"]):
         image = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR)
+        assert image is not None
         images[place] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     return {"body": batch["body"], "image": images}
 

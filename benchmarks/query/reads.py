@@ -34,10 +34,10 @@ class Watched(Samples):
 
     profiles: list[dict[str, Any]]
 
-    def _run(self, sql: str, parameters: Parameters) -> duckdb.DuckDBPyConnection:
+    def _run(self, sql: str, parameters: Parameters, *, few: bool = False) -> duckdb.DuckDBPyConnection:
         explained = self._database.cursor().execute(f"EXPLAIN (ANALYZE, FORMAT json) {sql}", parameters.values)
         self.profiles.append(json.loads(explained.fetchall()[0][1]))
-        return super()._run(sql, parameters)
+        return super()._run(sql, parameters, few=few)
 
 
 def files_read(frame: DataFrame) -> int:

@@ -14,6 +14,7 @@ from benchmarks.query.__main__ import stored_values
 from benchmarks.query.engines import DuckDb, MongoDb, files
 from benchmarks.query.filters import FILTERS, Literals, Stored
 from benchmarks.query.make import make
+from benchmarks.query.reads import Watched
 from benchmarks.query.rows import samples
 from cortex_spark.coco import CLASSES
 from cortex_spark.query.mongo import compile_query
@@ -67,6 +68,14 @@ def test_every_run_asks_something_new() -> None:
         draw = Literals(Stored([f"{number:04d}.example" for number in range(100)], []), "any")
         queries = [which.make(draw) for _ in range(8)]
         assert len({str(compile_query(query).tree) for query in queries}) >= 7, which.name
+
+
+def test_what_a_question_reads(folder: Path) -> None:
+    watched = Watched(str(folder / "warehouse"))
+    watched.profiles = []
+    found = watched.page({"width": {"$gt": 100}}, sort={"label_quality_estimation": -1})
+    assert watched.profiles[0]["query"]["total_rows_scanned"] == found.length > 0
+    assert watched.profiles[0]["io"]["total_bytes_read"] > 0
 
 
 def test_all_who_are_asked_find_the_same(folder: Path) -> None:
