@@ -1,6 +1,6 @@
 """The floor: all that the labelling job does to a picture, in one process and from memory, without Spark or network.
 
-``python benchmarks/floor.py --pictures FOLDER [--side 1300] --model NAME|PATH [--no-detector]`` hashes, reads the
+``python -m benchmarks.floor --pictures FOLDER [--side 1300] --model NAME|PATH [--no-detector]`` hashes, reads the
 header, decodes, measures, letterboxes, detects and suppresses with the product's own functions, and tries several
 arrangements of threads; the best one is what no job on this machine can exceed. Medians of three runs.
 """
