@@ -15,7 +15,7 @@ A condition holds where one of the values that are yielded satisfies it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -202,20 +202,20 @@ def _ignore(problem: str) -> None:
 
 
 def _no_field(name: str, scope: StructType, place: str) -> QueryError:
-    ways = list(_ways(name, scope))
-    if ways:
-        return QueryError(place, f"{name!r} is a field of an array's elements, write {ways[0]}")
+    if way := _way(name, scope):
+        return QueryError(place, f"{name!r} is a field of an array's elements, write {way}")
     return QueryError(place, f"there is no field {name!r}, the nearest is {nearest(name, scope.names)!r}")
 
 
-def _ways(name: str, scope: StructType) -> Iterator[str]:
-    """The ways in ``$elemMatch`` by which a field called ``name`` is reached inside the arrays of ``scope``."""
+def _way(name: str, scope: StructType) -> str | None:
+    """The query that asks for a field called ``name`` inside an array of ``scope``, with ``...`` for what is asked."""
     for field in scope.fields:
-        way, kind = field.name, field.dataType
+        kind, depth = field.dataType, 0
         while isinstance(kind, ArrayType):
-            way, kind = f"{way}.$elemMatch", kind.elementType
-        if isinstance(field.dataType, ArrayType) and isinstance(kind, StructType) and name in kind.names:
-            yield f"{way}.{name}"
+            kind, depth = kind.elementType, depth + 1
+        if depth and isinstance(kind, StructType) and name in kind.names:
+            return f'{{"{field.name}": ' + '{"$elemMatch": ' * depth + f'{{"{name}": ...}}' + "}" * (depth + 1)
+    return None
 
 
 def negate(tree: Tree, negated: bool) -> Tree:

@@ -11,6 +11,7 @@ from cortex_spark.query.mongo import compile_query
 from cortex_spark.query.text import MAX_DEPTH, MAX_LENGTH, MAX_NODES
 
 BOXES = "object_analysis.$elemMatch.$elemMatch"
+BOX_QUERY = '{"object_analysis": {"$elemMatch": {"$elemMatch": {"classname": ...}}}}'
 
 
 def nested(depth: int) -> str:
@@ -42,7 +43,7 @@ def nested(depth: int) -> str:
         (json.dumps({"width": {"$in": list(range(MAX_NODES))}}), "", "more than 20,000 values"),
         # names
         ('{"widht": 1}', "widht", "the nearest is 'width'"),
-        ('{"classname": "cat"}', "classname", f"write {BOXES}.classname"),
+        ('{"classname": "cat"}', "classname", f"write {BOX_QUERY}"),
         ('{"object_analysis.clasname": "cat"}', "object_analysis.clasname", "the nearest is 'classname'"),
         ('{"object_analysis.0.clasname": "cat"}', "object_analysis.0.clasname", "the nearest is 'classname'"),
         ('{"annotators.nam": "x"}', "annotators.nam", "there is no field 'nam', the nearest is 'name'"),
@@ -169,6 +170,14 @@ def test_refused(query: Any, place: str, says: str) -> None:
     assert refused.value.place == place
     assert says in str(refused.value)
     assert str(refused.value).startswith(place)
+
+
+@pytest.mark.parametrize("name", ["classname", "name"])
+def test_the_way_out_can_be_pasted(name: str) -> None:
+    with pytest.raises(QueryError) as refused:
+        compile_query({name: "cat"})
+    hint = str(refused.value).partition("write ")[2]
+    assert compile_query(hint.replace("...", '"cat"')).warnings == ()
 
 
 def test_a_mapping_that_holds_itself() -> None:
