@@ -225,7 +225,7 @@ class At:
 class Regex:
     """A string of which some part matches ``pattern``, in RE2's syntax with its flags in front, as ``(?i)cat``.
 
-    Where the pattern begins with plain text, two ``Test`` stand beside it that skip files.
+    Where the pattern begins with plain text, two ``Test`` stand beside it, by which Parquet's row groups are skipped.
     """
 
     operand: Operand

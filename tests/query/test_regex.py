@@ -1,4 +1,4 @@
-"""Patterns find what MongoDB's find, in bounded time, and skip files where they begin with plain text."""
+"""Patterns find what MongoDB's find, in bounded time, and skip row groups where they begin with plain text."""
 
 from collections.abc import Iterator
 from typing import Any
