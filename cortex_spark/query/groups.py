@@ -1,7 +1,8 @@
 """Where the pages of an answer lie: its rows counted by groups that follow each other in its order.
 
-Groups are of the first sort key: times by the millisecond, others by missing, NaN or number (or string, ...). The sum
-is the exact length; and a page, however deep, is in few groups, so that other rows need not be sorted for it.
+Groups are of the first sort key: the time of landing by the millisecond, for it has few values, one a commit; others
+by missing, NaN or number (or string, ...). The sum is the exact length; and a page, however deep, is in few groups, so
+that other rows need not be sorted for it.
 """
 
 from __future__ import annotations
@@ -14,23 +15,23 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pyspark.sql.types import DoubleType, TimestampType
+from pyspark.sql.types import DoubleType, NumericType, TimestampType
 
-from cortex_spark.query.order import after, between
+from cortex_spark.query.order import LANDED, after, landed_between
 from cortex_spark.query.request import PAGE_SIZE, Request
 from cortex_spark.query.tree import And, Constant, IsNan, IsNull, Operand, Or, Tree
 
-#: Codes of groups: of a time that is missing (the least integer has no negative), and of other keys.
+#: Codes of groups: of a landing that is missing (the least integer has no negative), and of other keys.
 NO_TIME: Final = int(np.iinfo(np.int64).min) + 1
 MISSING, NAN, NUMBER = range(3)
 
-#: Answers of which the groups are remembered, and numbers that those of one may have.
+#: Answers of which the groups are remembered, and their bytes.
 _REMEMBERED: Final = 128
-_MOST_REMEMBERED: Final = 1_000_000
+_REMEMBERED_BYTES: Final = 50_000_000
 
 
 class Found(NamedTuple):
-    """A row: its first sort key, a number, and where it is, as the engine says that."""
+    """A row: its first sort key, a number or a time, and where it is, as the engine says that."""
 
     key: float
     place: Any
@@ -80,6 +81,11 @@ class Groups:
         """Rows of the answer."""
         return int(self.ends[-1]) if len(self.ends) else 0
 
+    @property
+    def bytes(self) -> int:
+        """How large they are: each group is three numbers, each entry one."""
+        return sum(one.nbytes for one in (self.codes, self.ends, self.entries, self.files))
+
     def start(self, group: int) -> int:
         """Rows of the answer before ``group``."""
         return int(self.ends[group - 1]) if group else 0
@@ -122,10 +128,11 @@ class Groups:
 
 
 class RememberedGroups:
-    """The groups of the latest answers. Threads may share it."""
+    """The groups of the latest answers. Threads may share it; a process has one for each engine and warehouse."""
 
     def __init__(self) -> None:
         self._groups: OrderedDict[Hashable, Groups] = OrderedDict()
+        self._bytes = 0
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, make: Callable[[], Groups]) -> Groups:
@@ -135,11 +142,12 @@ class RememberedGroups:
                 self._groups.move_to_end(key)
                 return self._groups[key]
         made = make()
-        if len(made.files) <= _MOST_REMEMBERED:
-            with self._lock:
+        with self._lock:
+            if made.bytes <= _REMEMBERED_BYTES and key not in self._groups:  # two may have made it
                 self._groups[key] = made
-                while len(self._groups) > _REMEMBERED:
-                    self._groups.popitem(last=False)
+                self._bytes += made.bytes
+            while len(self._groups) > _REMEMBERED or self._bytes > _REMEMBERED_BYTES:
+                self._bytes -= self._groups.popitem(last=False)[1].bytes
         return made
 
 
@@ -150,16 +158,21 @@ def sign(descending: bool) -> int:
 
 def code_of(operand: Operand, key: Any) -> int:
     """The code of rows with this first sort key, times in milliseconds since 1970; in ascending order."""
-    if isinstance(operand.kind, TimestampType):
+    if operand == LANDED:
         return NO_TIME if key is None else int(key)
     return MISSING if key is None else NAN if key != key else NUMBER
 
 
+def has_first(operand: Operand) -> bool:
+    """Whether counting looks for the first rows as well: the groups of landings tell as much, other keys are longer."""
+    return operand != LANDED and isinstance(operand.kind, NumericType | TimestampType)
+
+
 def _within(operand: Operand, codes: Sequence[int]) -> Tree:
     """True of the rows of neighbouring groups."""
-    if isinstance(operand.kind, TimestampType):
+    if operand == LANDED:
         least, greatest = (None if code == NO_TIME else code for code in (min(codes), max(codes)))
-        return between(operand, least, greatest)
+        return landed_between(least, greatest)
     present = IsNull(operand, negated=True)
     number: Tree = And((present, IsNan(operand, negated=True))) if isinstance(operand.kind, DoubleType) else present
     groups: dict[int, Tree] = {MISSING: IsNull(operand), NAN: IsNan(operand), NUMBER: number}

@@ -14,14 +14,14 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import DoubleType, NumericType, TimestampType
+from pyspark.sql.types import DoubleType
 
 from cortex_spark.config import Settings
 from cortex_spark.errors import CortexError
-from cortex_spark.query.cursor import Signer
-from cortex_spark.query.groups import MISSING, NAN, NO_TIME, NUMBER, Found, Groups, RememberedGroups, sign
+from cortex_spark.query.cursor import Signer, question_digest
+from cortex_spark.query.groups import MISSING, NAN, NO_TIME, NUMBER, Found, Groups, RememberedGroups, has_first, sign
 from cortex_spark.query.mongo import Query, compile_query
-from cortex_spark.query.order import LANDED, between, to_columns, to_key
+from cortex_spark.query.order import ID, LANDED, landed_between, one_of, to_columns, to_key
 from cortex_spark.query.request import PAGE_SIZE, Page, Request, ask
 from cortex_spark.query.samples import TAKEN_DOWN, VACUUMED, Samples
 from cortex_spark.query.spark import to_column
@@ -141,7 +141,7 @@ def _answer(warehouse: Warehouse, request: Request, signer: Signer) -> Page:
     request.check_table(table)
     operand, descending = request.order[0]
     hidden = None if memory.is_settled else memory.digest
-    key = (warehouse.root, table, version, repr((request.query.tree, request.order[0])), hidden)
+    key = (warehouse.root, table, version, question_digest(request.query.tree, request.order[:1]), hidden)
     condition = predicate(warehouse, request.query, version)
     matching = samples.filter(condition)
     with reading(warehouse, version):
@@ -156,25 +156,25 @@ def _answer(warehouse: Warehouse, request: Request, signer: Signer) -> Page:
 
 
 def _groups(matching: DataFrame, operand: Operand, descending: bool) -> Groups:
-    """Counts by the first sort key: times by the millisecond, others by missing, NaN or number.
+    """Counts by the first sort key: landings by the millisecond, others by missing, NaN or number.
 
-    And where it is a number, the places of the first ones, which saves the scan that looks for them.
+    And where it is a number or another time, the places of the first ones, which saves the scan that looks for them.
     """
     value = to_key(operand)
     counted = [F.count("*").alias("n")]
-    if isinstance(operand.kind, TimestampType):
-        code = F.coalesce(F.unix_micros(".".join(operand.path)), F.lit(NO_TIME))  # cheaper than milliseconds of each
+    if operand == LANDED:
+        code = F.coalesce(F.unix_micros("landed_at"), F.lit(NO_TIME))  # cheaper than milliseconds of each
     else:
         is_nan = F.isnan(value) if isinstance(operand.kind, DoubleType) else F.lit(False)
         code = F.when(value.isNull(), MISSING).when(is_nan, NAN).otherwise(NUMBER).cast("bigint")
-    if isinstance(operand.kind, NumericType):
+    if has_first(operand):
         matching = _with_files(matching)
         place = F.struct(*_WHERE, value.alias(_KEY))
         counted.append((F.max_by if descending else F.min_by)(place, value, PAGE_SIZE + 1).alias("first"))
     found = matching.groupBy(code.alias("code")).agg(*counted).toArrow()
     codes, counts = (np.asarray(found[name], np.int64) for name in ("code", "n"))
     first: list[Found] = []
-    if isinstance(operand.kind, TimestampType):
+    if operand == LANDED:
         codes = np.where(codes == NO_TIME, NO_TIME, codes // 1000)
     elif NUMBER in codes and "first" in found.column_names:
         rows = found["first"][codes.tolist().index(NUMBER)].as_py()
@@ -190,7 +190,7 @@ def _with_files(rows: DataFrame) -> DataFrame:
 def _places(matching: DataFrame, request: Request, groups: Groups) -> Sequence[Mapping[str, Any]]:
     """Where the rows of the page are, and their ids."""
     part = groups.part(request)
-    # Delta skips the files that have none of these times.
+    # Delta skips the files in which nothing landed then.
     near = _with_files(matching.filter(to_column(And((part.within, part.behind)))))
     ordered = near.orderBy(*to_columns(request.order)).offset(part.skipped).limit(PAGE_SIZE)
     found: list[dict[str, Any]] = ordered.select("_id", *_WHERE).toArrow().to_pylist()
@@ -212,13 +212,12 @@ def _rows(
         samples = plain_files(warehouse.spark, SAMPLES).parquet(*paths)
     # Parquet skips the row groups that have no such value (in files of `cortex optimize`, by their Bloom filters), that
     # landed at other times, and in which nothing matches.
-    operand = request.order[0][0]
-    column, key = ("_id", "_id") if "_id" in places[0] else (".".join(operand.path), _KEY)
-    wanted = F.col(column).isin([place[key] for place in places])
+    operand, key = (ID, "_id") if "_id" in places[0] else (request.order[0][0], _KEY)
+    wanted = one_of(operand, [place[key] for place in places])
     times = {place["__landed"] for place in places}
-    near = between(LANDED, None if None in times else min(times), max(times - {None}, default=None))
+    near = landed_between(None if None in times else min(times), max(times - {None}, default=None))
     last = F.struct(*(to_key(operand).alias(f"k{number}") for number, (operand, _) in enumerate(request.order)))
-    found = samples.where(wanted & to_column(near) & condition)
+    found = samples.where(to_column(And((wanted, near))) & condition)
     ordered = found.orderBy(*to_columns(request.order)).limit(PAGE_SIZE)
     rows: list[dict[str, Any]] = ordered.select(*request.fields.columns, last.alias("__last")).toArrow().to_pylist()
     keys = [row.pop("__last") for row in rows]

@@ -3,7 +3,7 @@
 One scan of the columns that the filter needs counts the matching rows by file and by the time of landing. That is the
 exact length, and tells where each page lies: a page is then a few files and a few values of ``landed_at``, at any
 depth. In two phases: first the places of 25 rows (file, row number), then those rows. Where the answer is sorted by a
-number, the scan that counts finds the places of page 1 as well.
+number or another time, the scan that counts finds the places of page 1 as well.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Any, Final, NamedTuple
 import duckdb
 import numpy as np
 from numpy.typing import NDArray
-from pyspark.sql.types import DoubleType, NumericType, TimestampType
+from pyspark.sql.types import DoubleType, TimestampType
 
 from cortex_spark.config import Settings
 from cortex_spark.errors import CortexError
-from cortex_spark.query.cursor import Signer
+from cortex_spark.query.cursor import Signer, question_digest
 from cortex_spark.query.duck import ROWS, Parameters, document, quoted, to_hidden, to_key, to_order, to_sql, type_name
-from cortex_spark.query.groups import NO_TIME, NUMBER, Found, Groups, RememberedGroups, sign
-from cortex_spark.query.order import after
+from cortex_spark.query.groups import NO_TIME, NUMBER, Found, Groups, RememberedGroups, has_first, sign
+from cortex_spark.query.order import LANDED, after, compared
 from cortex_spark.query.request import PAGE_SIZE, Page, Request, ask
 from cortex_spark.query.tree import And, Comparison, Constant, OneOf, Operand, Test, Tree
 from cortex_spark.schema import SAMPLES
@@ -68,8 +68,8 @@ class Place(NamedTuple):
 class Window:
     """Some rows in the order of the answer: those of ``files`` of which ``tree`` is true, and which are ``behind``.
 
-    The first ``skipped`` of them stand before the page. With ``numbers``, the first sort key is one (or a string) in
-    all of them: not missing, and not NaN.
+    The first ``skipped`` of them stand before the page. With ``numbers``, they are one group of which the first sort
+    key is a number (or a string, ...) in all rows: not missing, and not NaN.
     """
 
     tree: Tree
@@ -201,28 +201,27 @@ class Samples:
         return request.answer(length, view.snapshot.table, view.snapshot.version, rows, last, signer)
 
     def _groups(self, request: Request, view: View, tree: Tree) -> Groups:
-        """Counts by file, and by the first sort key: times by the millisecond, others by missing, NaN or number."""
+        """Counts by file, and by the first sort key: landings by the millisecond, others by missing, NaN or number."""
         hidden = view.hidden.digest if view.hidden else None
-        key = (view.snapshot.key, repr((tree, request.order[0])), hidden)
+        key = (view.snapshot.key, question_digest(tree, request.order[:1]), hidden)
         return self._remembered.get(key, lambda: self._count(request, view, tree))
 
     def _count(self, request: Request, view: View, tree: Tree) -> Groups:
         operand, descending = request.order[0]
         parameters = Parameters()
         value = document(operand.path)
-        match operand.kind:
-            case TimestampType():
-                by, code = value, f"coalesce(epoch_us(v), {NO_TIME})"
-            case DoubleType():
-                by, code = f"CASE WHEN {value} IS NULL THEN 0 WHEN isnan({value}) THEN 1 ELSE 2 END", "v"
-            case _:
-                by, code = f"CASE WHEN {value} IS NULL THEN 0 ELSE 2 END", "v"
+        if operand == LANDED:
+            by, code = value, f"coalesce(epoch_us(v), {NO_TIME})"
+        elif isinstance(operand.kind, DoubleType):
+            by, code = f"CASE WHEN {value} IS NULL THEN 0 WHEN isnan({value}) THEN 1 ELSE 2 END", "v"
+        else:
+            by, code = f"CASE WHEN {value} IS NULL THEN 0 ELSE 2 END", "v"
         counted = "count(*) AS n"
         # Where few rows match, to look for page 1 as well costs nothing; where all do, as much as a second scan.
-        looks = isinstance(operand.kind, NumericType) and not isinstance(tree, Constant) and not request.offset
+        looks = has_first(operand) and not isinstance(tree, Constant) and not request.offset
         if looks:
-            end, row = "max" if descending else "min", f"{ROWS}.file_row_number"
-            counted += f", {end}({value}, {_FIRST}) AS keys, arg_{end}({row}, {value}, {_FIRST}) AS rows"
+            end, row, key = "max" if descending else "min", f"{ROWS}.file_row_number", to_key(operand)
+            counted += f", {end}({key}, {_FIRST}) AS keys, arg_{end}({row}, {key}, {_FIRST}) AS rows"
         source = _source(view, view.snapshot.files, parameters)
         where = self._where(view, tree, parameters)
         found = self._run(
@@ -231,7 +230,7 @@ class Samples:
             parameters,
         ).fetchnumpy()
         codes = np.asarray(found["code"], np.int64)
-        if isinstance(operand.kind, TimestampType):
+        if operand == LANDED:
             codes = np.where(codes == NO_TIME, NO_TIME, codes // 1000)
         files = np.asarray(found["file"], np.int64)
         first = _first_rows(codes, files, found["keys"], found["rows"], descending) if looks else ()
@@ -261,7 +260,7 @@ class Samples:
             part.behind,
             groups.files_of(part.first, part.last),
             part.skipped,
-            bool(only_numbers) and not isinstance(operand.kind, TimestampType),
+            bool(only_numbers) and operand != LANDED,
         )
 
     def _narrowed(self, request: Request, view: View, window: Window) -> tuple[Window, list[Place] | None]:
@@ -287,15 +286,15 @@ class Samples:
         others = {row[0] for row in (*found[:before], *found[before + PAGE_SIZE :])}
         if request.after is None and others.isdisjoint(row[0] for row in page):
             return window, [Place(window.files[file], row, ()) for _, file, row in page]
+        earlier: Comparison = "gt" if descending else "lt"
         near: Comparison = "lte" if descending else "gte"
         far: Comparison = "gte" if descending else "lte"
-        bounds: list[Tree] = [Test(operand, far, page[-1][0])] if len(page) == PAGE_SIZE else []
+        bounds: list[Tree] = [compared(operand, far, page[-1][0])] if len(page) == PAGE_SIZE else []
         skipped = window.skipped
         if skipped:
-            start = Test(operand, near, page[0][0])
-            bounds.append(start)
-            earlier = And((window.tree, replace(start, negated=True)))
-            skipped -= self._select(view, earlier, window.files, "count(*)", "").fetchall()[0][0]
+            bounds.append(compared(operand, near, page[0][0]))
+            elsewhere = And((window.tree, compared(operand, earlier, page[0][0])))
+            skipped -= self._select(view, elsewhere, window.files, "count(*)", "").fetchall()[0][0]
         return replace(window, tree=And((window.tree, *bounds)), skipped=skipped), None
 
     def _places(self, request: Request, view: View, window: Window) -> list[Place]:
