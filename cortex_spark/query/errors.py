@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from difflib import SequenceMatcher
 
@@ -18,6 +19,12 @@ class QueryError(CortexError):
 
 class QueryWarning(UserWarning):
     """A condition that can never be true, of a query that is answered all the same."""
+
+
+def warn(texts: Iterable[str]) -> None:
+    """Issue warnings of a query as Python's, at the line that called the function that calls this."""
+    for text in texts:
+        warnings.warn(text, QueryWarning, stacklevel=3)
 
 
 def inside(place: str, name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from pyspark.sql import Column
 
 from cortex_spark.query.derive import derive
-from cortex_spark.query.errors import QueryWarning
+from cortex_spark.query.errors import warn
 from cortex_spark.query.normalise import normalise
 from cortex_spark.query.parse import parse
 from cortex_spark.query.spark import to_column
@@ -34,11 +33,6 @@ class Query:
         """The predicate; a Spark session must be running."""
         return to_column(self.tree)
 
-    def warn(self) -> None:
-        """Issue the warnings as Python's, at the line that called the function that calls this."""
-        for warning in self.warnings:
-            warnings.warn(warning, QueryWarning, stacklevel=3)
-
 
 def compile_query(query: str | Mapping[str, Any]) -> Query:
     """Parse and normalise a filter.
@@ -58,5 +52,5 @@ def mongo(query: str | Mapping[str, Any]) -> Column:
         QueryError: with the place of what is wrong or not supported.
     """
     compiled = compile_query(query)
-    compiled.warn()
+    warn(compiled.warnings)
     return compiled.column

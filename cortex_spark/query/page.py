@@ -19,6 +19,7 @@ from pyspark.sql.types import DoubleType
 from cortex_spark.config import Settings
 from cortex_spark.errors import CortexError
 from cortex_spark.query.cursor import Signer, question_digest
+from cortex_spark.query.errors import warn
 from cortex_spark.query.groups import MISSING, NAN, NO_TIME, NUMBER, Found, Groups, RememberedGroups, has_first, sign
 from cortex_spark.query.mongo import Query, compile_query
 from cortex_spark.query.order import ID, LANDED, landed_between, one_of, to_columns, to_key
@@ -235,7 +236,7 @@ def matching(warehouse: Warehouse, query: str | Mapping[str, Any], version: int 
         CortexError: there is no such table, or no longer such a version.
     """
     compiled = compile_query(query)
-    compiled.warn()
+    warn(compiled.warnings)
     samples, version = pinned(warehouse, version)
     return samples.filter(predicate(warehouse, compiled, version))
 

@@ -24,6 +24,7 @@ from cortex_spark.config import Settings
 from cortex_spark.errors import CortexError
 from cortex_spark.query.cursor import Signer, question_digest
 from cortex_spark.query.duck import ROWS, Parameters, document, quoted, to_hidden, to_key, to_order, to_sql, type_name
+from cortex_spark.query.errors import warn
 from cortex_spark.query.groups import NO_TIME, NUMBER, Found, Groups, RememberedGroups, has_first, sign
 from cortex_spark.query.order import LANDED, after, compared
 from cortex_spark.query.request import PAGE_SIZE, Page, Request, ask
@@ -157,8 +158,10 @@ class Samples:
                 self._mixed.add(view.snapshot.key)
 
     def count(self, query: str | Mapping[str, Any], *, version: int | None = None) -> int:
-        """How many documents match."""
-        return self.page(query, version=version, fields=["_id"]).length
+        """How many documents match. Warns (``QueryWarning``) of conditions that can never be true."""
+        found = self.page(query, version=version, fields=["_id"])
+        warn(found.warnings)
+        return found.length
 
     def index(self, version: int | None = None) -> int:
         """Make the indexes of ``_id`` that are missing, and say how many."""

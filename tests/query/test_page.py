@@ -17,7 +17,7 @@ from cortex_spark.query.cli import query as query_command
 from cortex_spark.query.document import DEFAULT_FIELDS, to_document, to_json
 from cortex_spark.query.errors import QueryError, QueryWarning
 from cortex_spark.query.mongo import mongo
-from cortex_spark.query.page import PAGE_SIZE, Engine, Page, matching, page
+from cortex_spark.query.page import PAGE_SIZE, Engine, Page, matching, page, samples_at
 from cortex_spark.query.text import MAX_DEPTH
 from cortex_spark.query.view import page_table
 from cortex_spark.schema import SAMPLES
@@ -209,9 +209,18 @@ def test_warnings_go_wherever_the_answer_goes(stored: Stored) -> None:
     assert json.loads(told.stdout)["warnings"] == [says]
     assert f"warning: {says}" in told.stderr
     with pytest.warns(QueryWarning) as heard:
-        found = [stored.samples.filter(mongo(query)), matching(stored.warehouse, query)]
-    assert all(frame.isEmpty() for frame in found)
-    assert [(str(one.message), one.filename) for one in heard] == [(says, __file__)] * 2
+        found = [
+            stored.samples.filter(mongo(query)).count(),
+            matching(stored.warehouse, query).count(),
+            samples_at(stored.warehouse.root).count(query),
+        ]
+    assert found == [0, 0, 0]
+    assert [(str(one.message), one.filename) for one in heard] == [(says, __file__)] * 3
+
+
+def test_how_many_match(stored: Stored) -> None:
+    expected = len([row for row in make_rows() if row.get("width", 0) >= 100])
+    assert samples_at(stored.warehouse.root).count(WIDE) == matching(stored.warehouse, WIDE).count() == expected > 0
 
 
 def test_table_is_readable() -> None:
