@@ -184,10 +184,10 @@ class Batch(Generic[_K]):
         fetcher = self._fetcher
         alive = [(gate, origin) for gate, origin in reversed(fetcher.alive.items()) if gate.is_open(origin)]
         alive.sort(key=lambda known: known[0] in self._silent)  # stable: the latest of each kind first
-        if not alive and fetcher.alive:
-            return True  # there were answers, and nobody who may be asked again
-        fetcher.resolver.refresh()
         known = alive[:_PROBES] or self._canaries()
+        if not known and fetcher.alive:
+            return True  # there were answers, and nobody who may be asked again
+        await fetcher.resolver.refresh()
         for gate, origin in known:
             if await fetcher.is_alive(gate, origin):
                 return True

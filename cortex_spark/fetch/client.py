@@ -250,8 +250,10 @@ class Fetcher:
             if not turn.more:
                 headers["Connection"] = "close"
             answer = await self._ask_picture(gate, origin, url, headers, turn)
-            if answer.fetched is not None:
-                return answer.fetched
+            if (fetched := answer.fetched) is not None:
+                if fetched.outcome == "not_modified" and not (request.etag or request.last_modified):
+                    return replace(fetched, outcome=outcomes.http_outcome(304))  # nothing is known that it could be
+                return fetched
             turn.release()
             target = _join(answer.location or "", url)
         return Fetched("too_many_redirects", final_url=target.href)

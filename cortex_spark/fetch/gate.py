@@ -21,7 +21,8 @@ from cortex_spark.fetch.turnstile import Turnstile
 SILENT: Final = frozenset({"timeout", "connection_error", "dns_error", "tls_error", "incomplete"})
 #: So many in a row, and the host is not asked again in this batch.
 _ROW: Final = 3
-#: Seconds: who has to be left alone for longer than this when a batch begins is left to a later one.
+#: Seconds: who has to be left alone for longer than this, and than its own delay, when a batch begins is left to a
+#: later one.
 _LONGEST_PAUSE: Final = 30.0
 
 
@@ -113,7 +114,7 @@ class Gate:
             asked = (self._before.not_before - datetime.now(UTC)).total_seconds()
             pause = max(pause, min(asked, LONGEST_WAIT))
         self._next = time.monotonic() + pause
-        if pause > _LONGEST_PAUSE:
+        if pause > max(_LONGEST_PAUSE, min(self.delay, self._patience)):
             self._resume, self._closed = self._next, "the host asked for patience, or did not answer, the last time"
 
     def origin(self, name: str) -> Origin:
@@ -221,7 +222,8 @@ class Gate:
 
     def pause(self, status: int, asked: float | None) -> float:
         """It asked for patience, by its status and perhaps ``asked`` seconds; gives how long it will have it."""
-        seconds = asked if asked is not None else outcomes.retry_delay(self._before.failures + 1)
+        # A host that refuses, and says "at once", would be asked for ever.
+        seconds = asked or outcomes.retry_delay(self._before.failures + 1)
         self._pause = max(self._pause, min(seconds, LONGEST_WAIT))
         self._resume = time.monotonic() + self._pause
         self._closed = f"the host answered {status}"

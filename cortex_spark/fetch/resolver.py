@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections import Counter
 from typing import Final
 
 import aiodns
@@ -31,13 +32,18 @@ class GuardedResolver(AbstractResolver):
         self._timeout = timeout
         self._cache: dict[str, tuple[float, _Addresses]] = {}
         self._asking: dict[str, asyncio.Task[_Addresses]] = {}
-        self._clients: list[aiodns.DNSResolver] = []  # the last one is asked, the others may still be answering
-        self.refresh()
+        self._client = self._new_client()
+        self._questions: Counter[aiodns.DNSResolver] = Counter()  # that each client has not answered yet
 
-    def refresh(self) -> None:
+    def _new_client(self) -> aiodns.DNSResolver:
+        return aiodns.DNSResolver(self._nameservers or None, timeout=_PATIENCE, tries=_TRIES)
+
+    async def refresh(self) -> None:
         """Forget what was resolved: the library below has a cache as well."""
         self._cache.clear()
-        self._clients.append(aiodns.DNSResolver(self._nameservers or None, timeout=_PATIENCE, tries=_TRIES))
+        before, self._client = self._client, self._new_client()
+        if not self._questions[before]:
+            await before.close()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -69,13 +75,20 @@ class GuardedResolver(AbstractResolver):
         return await asyncio.shield(asking)  # who waits for it may be cancelled, others wait on
 
     async def _ask(self, name: str) -> _Addresses:
+        client = self._client
+        self._questions[client] += 1
         try:
             async with asyncio.timeout(self._timeout):
-                answer = await self._clients[-1].getaddrinfo(name, family=socket.AF_UNSPEC, type=socket.SOCK_STREAM)
+                answer = await client.getaddrinfo(name, family=socket.AF_UNSPEC, type=socket.SOCK_STREAM)
         except aiodns.error.DNSError as error:
             raise OSError(None, f"{name}: {error.args[-1]}") from error
         except TimeoutError as error:
             raise OSError(None, f"{name}: no answer from a name server") from error
+        finally:
+            self._questions[client] -= 1
+            if client is not self._client and not self._questions[client]:
+                del self._questions[client]
+                await client.close()
         nodes = answer.nodes
         addresses = [(node.addr[0].decode("ascii"), socket.AddressFamily(node.family)) for node in nodes]
         ttl = min((node.ttl for node in nodes), default=0)
@@ -84,7 +97,8 @@ class GuardedResolver(AbstractResolver):
 
     async def close(self) -> None:
         """Give up what is being asked."""
-        for asking in list(self._asking.values()):
-            asking.cancel()
-        for client in self._clients:
-            await client.close()
+        asking = list(self._asking.values())
+        for question in asking:
+            question.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+        await self._client.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -16,6 +17,9 @@ MAX_BYTES: Final = 500 << 10
 MAX_REDIRECTS: Final = 5
 #: RFC 9309, 2.4: a copy is used for a day at most.
 _FRESH: Final = timedelta(hours=24)
+#: A line that begins a group, and whom it names; as Protego reads such lines.
+_GROUP: Final = re.compile(r"\s*user[ -]?agent(?:\s*:|\s)\s*([^#]*)", re.IGNORECASE)
+_TOKEN: Final = re.compile(r"[A-Za-z_-]*")
 
 
 class Rules:
@@ -25,7 +29,7 @@ class Rules:
         self._parsed = None
         self.delay: float | None = None  # seconds between two requests
         if robots.body and robots.status is not None and 200 <= robots.status < 300:
-            parsed = Protego.parse(robots.body)
+            parsed = Protego.parse("\n".join(map(_named, robots.body.splitlines())))
             delay = parsed.crawl_delay(PRODUCT_TOKEN)
             rate = parsed.request_rate(PRODUCT_TOKEN)
             pause = max(delay or 0.0, rate.seconds / rate.requests if rate is not None else 0.0)
@@ -35,6 +39,23 @@ class Rules:
     def allows(self, url: str) -> bool:
         """Whether we may fetch ``url``, of the origin that the rules are of."""
         return self._parsed is None or self._parsed.can_fetch(url, PRODUCT_TOKEN)
+
+
+def _named(line: str) -> str:
+    """The line, where it names a crawler as ours, all or another one: RFC 9309, 2.2.1, compares product tokens whole.
+
+    Protego takes their beginnings for them: a group of ``cortex`` for ours, one of ``cortex-spark/1.0`` for none.
+
+    >>> _named("User-Agent: Cortex-Spark/1.0"), _named("user-agent: cortex")
+    ('User-agent: cortex-spark', 'User-agent: other')
+    """
+    found = _GROUP.match(line)
+    name = found[1].strip() if found is not None else ""
+    if not name or name == "*":
+        return line
+    token = _TOKEN.match(name)
+    is_ours = token is not None and token[0].lower() == PRODUCT_TOKEN
+    return f"User-agent: {PRODUCT_TOKEN if is_ours else 'other'}"
 
 
 def is_readable(status: int | None) -> bool:

@@ -85,6 +85,7 @@ BOMB = gzip.compress(bytes(50_000_000))
         pytest.param(Reply(b"", 206), "http_206", id="part of something"),
         pytest.param(Reply(b"", 301), "http_301", id="redirect to nowhere"),
         pytest.param(Reply(b"", 418), "http_418", id="any status"),
+        pytest.param(Reply(b"", 304), "http_304", id="not modified, though nobody has asked"),
     ],
 )
 def test_every_answer_has_a_name(web: RawWeb, answer: Reply | Raw, outcome: str) -> None:

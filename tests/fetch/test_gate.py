@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
 
 from cortex_spark.fetch import HostState, Request
-from tests.fetch.web import Asked, RawWeb, Reply, fetch, redirect, states
+from cortex_spark.fetch.gate import EndedError, Gate
+from tests.fetch.web import Asked, RawWeb, Reply, fetch, redirect, settings, states
 
 
 def pauses(log: list[Asked]) -> list[float]:
@@ -131,6 +133,18 @@ def test_long_patience_is_for_a_later_batch(web: RawWeb) -> None:
     assert told == later  # nothing was asked, so nothing is different
 
 
+def test_its_own_delay_is_waited_for_from_batch_to_batch() -> None:
+    """If not, a host that is asked for once a minute would have its only URL of each batch put off."""
+    asked = HostState("h.localhost", at=now(), delay=40.0)
+    gate = Gate("h.localhost", settings(), asked, wait_first=False)
+    gate.check(gate.origin("http://h.localhost"), time.monotonic() + 60)
+    assert 39 < gate.wait <= 40
+    slower = Gate("h.localhost", settings(), replace(asked, delay=200.0), wait_first=False)
+    with pytest.raises(EndedError) as ended:
+        slower.check(slower.origin("http://h.localhost"), time.monotonic() + 600)
+    assert ended.value.fetched.outcome == "deferred"
+
+
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_host_that_asks_for_patience(web: RawWeb, status: int) -> None:
     web.answers = {"/0.jpg": Reply(), "/1.jpg": Reply(b"", status, {"Retry-After": "120"})}
@@ -145,8 +159,9 @@ def test_a_host_that_asks_for_patience(web: RawWeb, status: int) -> None:
     assert now(110) < told.not_before <= now(120)
 
 
-def test_without_a_time_it_is_left_alone_for_longer_each_time(web: RawWeb) -> None:
-    web.answers = {"/x.jpg": Reply(b"", 429)}
+@pytest.mark.parametrize("headers", [{}, {"Retry-After": "0"}, {"Retry-After": "Sun, 01 Nov 2020 00:00:00 GMT"}])
+def test_without_a_time_it_is_left_alone_for_longer_each_time(web: RawWeb, headers: dict[str, str]) -> None:
+    web.answers = {"/x.jpg": Reply(b"", 429, headers)}
     for failures, least, most in [(0, 600, 750), (1, 1200, 1500), (3, 4800, 6000), (20, 86400, 86400)]:
         (fetched,) = fetch(web.url(), hosts={"h.localhost": HostState("h.localhost", failures=failures)})
         assert least <= (fetched.retry_after or 0) <= most

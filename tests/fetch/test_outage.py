@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
 from cortex_spark.fetch import Fetched, Fetcher, HostState, Request
+from cortex_spark.fetch.guard import Guard
+from cortex_spark.fetch.resolver import GuardedResolver
 from tests.dns import SERVFAIL, NameServer
 from tests.fetch.web import RawWeb, Reply, fetch, settings, states
 
@@ -70,6 +73,25 @@ def test_the_rest_of_the_web_may_be_dead(web: RawWeb) -> None:
     asked = Counter(line.path for line in web.log)
     assert asked["/x.jpg"] == 3
     assert asked["/robots.txt"] <= 3 + 3  # a probe for each twenty hosts, if there was no answer between
+
+
+@pytest.mark.parametrize(("canaries", "outcome"), [([], "outage"), (["WEB"], "connection_error")])
+def test_canaries_tell_where_nobody_who_answered_may_be_asked(web: RawWeb, canaries: list[str], outcome: str) -> None:
+    """All that answered want patience now, which says nothing of our network a moment later."""
+    web.answers = {"/x.jpg": Reply(b"", 503, {"Retry-After": "99"})}
+    known = [*GONE[:2], *(web.url("", "c.localhost") for _ in canaries)]
+    done: list[str] = []
+
+    async def run() -> None:
+        async def sink(key: str, fetched: Fetched) -> None:
+            done.append(fetched.outcome)
+
+        async with Fetcher(settings(outage_hosts=20), canaries=known) as fetcher:
+            await fetcher.fetch_all([("", Request(web.url()))], sink)
+            await fetcher.fetch_all([("", Request(url)) for url in dead(25)], sink)
+
+    asyncio.run(run())
+    assert done == ["http_503"] + [outcome] * 25
 
 
 def test_canaries_tell_too(web: RawWeb) -> None:
@@ -171,6 +193,35 @@ def test_only_our_name_server_is_down(web: RawWeb, names: NameServer) -> None:
 
     asyncio.run(run())
     assert done == ["ok"] + ["outage"] * 10
+
+
+def test_names_are_asked_for_anew_with_what_is_under_way(names: NameServer) -> None:
+    """A question of before gets its answer; its client is closed then, those without questions at once."""
+
+    def slowly(name: str) -> list[str]:
+        time.sleep(0.2)
+        return ["127.0.0.1"]
+
+    names.resolve = slowly
+
+    async def run() -> None:
+        own = settings(allow_private_hosts=("*.test",))
+        resolver = GuardedResolver(Guard(own), (names.address,), timeout=5.0)
+        first = resolver._client
+        asking = asyncio.create_task(resolver.resolve("a.test"))
+        await asyncio.sleep(0.05)
+        await resolver.refresh()
+        second = resolver._client
+        await resolver.refresh()
+        assert (first._closed, second._closed) == (False, True)
+        assert [each["host"] for each in await asking] == ["127.0.0.1"]
+        await asyncio.sleep(0)
+        assert first._closed
+        await resolver.resolve("b.test")
+        await resolver.close()
+        assert resolver._client._closed
+
+    asyncio.run(run())
 
 
 def test_a_host_that_is_down_is_held_back_with_the_failure_it_follows(web: RawWeb) -> None:

@@ -34,6 +34,11 @@ NOW = datetime.now(UTC)
         ("User-agent: Cortex-Spark\nDisallow: /x\n\nUser-agent: *\nAllow: /", "/x.jpg", "robots"),
         ("User-agent: *\nDisallow: /\n\nUser-agent: cortex-spark\nAllow: /", "/x.jpg", "ok"),  # the group that names us
         ("User-agent: a\nUser-agent: cortex-spark\nDisallow: /", "/x.jpg", "robots"),  # a group of several
+        ("User-agent: *\nDisallow: /\n\nUser-agent: cortex\nAllow: /", "/x.jpg", "robots"),  # the whole name
+        ("User-agent: c\nDisallow: /\n\nUser-agent: *\nAllow: /", "/x.jpg", "ok"),
+        ("User-agent: *\nDisallow: /\n\nuseragent : Cortex-Spark/0.1 # ours\nAllow: /", "/x.jpg", "ok"),
+        ("User-agent: 360spider\nDisallow: /\n\nUser-agent:\nDisallow: /", "/x.jpg", "ok"),
+        ("User-agent: a\rUser-agent cortex-spark\rDisallow: /", "/x.jpg", "robots"),
         ("\ufeffUser-agent: *\nDisallow: /", "/x.jpg", "robots"),  # behind a byte order mark
         ("User-agent: * # all\rDisallow: / # everything\r", "/x.jpg", "robots"),
         ("<html><body>Welcome</body></html>", "/x.jpg", "ok"),
