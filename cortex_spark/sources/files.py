@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, Any, Final
@@ -23,6 +24,7 @@ from pyarrow import fs
 
 from cortex_spark.config import Settings
 from cortex_spark.errors import CortexError
+from cortex_spark.fetch.headers import retry_after
 from cortex_spark.sources.warc import Read
 
 _WILDCARD: Final = re.compile(r"[*?\[]")
@@ -31,6 +33,8 @@ _TIMEOUT: Final = 60.0  # seconds without a byte
 #: Statuses of a server that has too much to do (Common Crawl's says 503), and seconds to wait before asking again.
 _BUSY: Final = frozenset({429, 500, 502, 503, 504})
 _PAUSES: Final = (1.0, 5.0, 20.0)
+#: Seconds that a server's Retry-After is waited for; who asks for more has his file failed.
+_LONGEST_PAUSE: Final = 300.0
 _OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _CRAWL: Final = re.compile(r"CC-MAIN-\d{4}(?:-\d{4})?(?:-\d{2,3})?")
 
@@ -137,9 +141,10 @@ def _open_url(url: str) -> Any:
         try:
             return _OPENER.open(request, timeout=_TIMEOUT)
         except urllib.error.HTTPError as error:
-            if pause is None or error.code not in _BUSY:
+            asked = retry_after(error.headers.get("Retry-After"), datetime.now(UTC)) or 0.0
+            if pause is None or error.code not in _BUSY or asked > _LONGEST_PAUSE:
                 raise
-            time.sleep(pause)
+            time.sleep(max(pause, asked))
     raise AssertionError("unreachable")
 
 

@@ -52,6 +52,7 @@ class Server:
         self.bodies: dict[str, bytes] = {}
         self.announced: dict[str, int] = {}
         self.busy: dict[str, int] = {}
+        self.retry_after: str | None = None
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -59,7 +60,10 @@ class Server:
                 body = outer.bodies.get(self.path)
                 if outer.busy.get(self.path, 0):
                     outer.busy[self.path] -= 1
-                    self.send_error(503)
+                    self.send_response(503)
+                    if outer.retry_after is not None:
+                        self.send_header("Retry-After", outer.retry_after)
+                    self.end_headers()
                 elif body is None:
                     self.send_error(404)
                 else:

@@ -94,6 +94,18 @@ def test_http(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
         content(server.url + "a.wat")
 
 
+def test_retry_after_is_waited_for(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    server.bodies["/a.wat"] = b"aaaaa"
+    server.busy["/a.wat"], server.retry_after = 2, "30"
+    assert content(server.url + "a.wat") == b"aaaaa"
+    assert waited == [30.0, 30.0]
+    server.busy["/a.wat"], server.retry_after = 1, "3600"
+    with pytest.raises(OSError, match="503"):
+        content(server.url + "a.wat")
+
+
 def test_proxies_of_the_environment_are_not_obeyed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     server.bodies["/a.wat"] = b"aaaaa"
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
