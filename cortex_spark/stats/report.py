@@ -12,6 +12,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from rich.console import RenderableType
 
+from cortex_spark.engine.plan import url_states
 from cortex_spark.errors import CortexError
 from cortex_spark.outcomes import OK
 from cortex_spark.schema import TABLES
@@ -278,12 +279,10 @@ def _by_host(warehouse: Warehouse, attempts: DataFrame, top: int) -> tuple[list[
 def _urls(warehouse: Warehouse) -> Urls:
     if not warehouse.has("image_urls"):
         return Urls(0, 0, 0)
-    urls = warehouse.read("image_urls").select("_id")
     if not warehouse.has("attempts"):
-        known = urls.count()
+        known = warehouse.read("image_urls").count()
         return Urls(known, 0, known)
-    latest = warehouse.read("attempts").groupBy("_id").agg(F.max_by("final", "attempted_at").alias("final"))
-    counts = urls.join(latest, "_id", "left").agg(F.count("*"), F.count_if(F.col("final"))).first()
+    counts = url_states(warehouse, None).agg(F.count("*"), F.count("outcome")).first()
     assert counts is not None
     return Urls(counts[0], counts[1], counts[0] - counts[1])
 

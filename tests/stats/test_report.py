@@ -107,6 +107,17 @@ def test_all_runs(tables: Warehouse) -> None:
     assert max(map(len, printed(found, 80).splitlines())) <= 80
 
 
+def test_a_picture_stays_one_when_a_later_visit_fails(spark: SparkSession, warehouse: Path) -> None:
+    """As `cortex label` counts it."""
+    tables = Warehouse(spark, str(warehouse))
+    seen, new = "http://a.example/1.jpg", "http://a.example/2.jpg"
+    discover(spark, tables, [seen, new])
+    rows = [attempt(0, seen, "ok"), *(attempt(1, url, "timeout", final=False) for url in (seen, new))]
+    arrow = pa.Table.from_pylist(rows, to_arrow_schema(ATTEMPTS, timezone="UTC"))
+    tables.append_once(spark.createDataFrame(arrow), "attempts", app_id="test", version=0)
+    assert vars(report(tables).urls) == {"known": 2, "final": 1, "waiting": 1}
+
+
 def test_some_attempts_only(tables: Warehouse) -> None:
     two = report(tables, ["two"])
     assert (two.attempts, two.urls, two.runs, two.seconds) == (1, None, ("two",), 0)
