@@ -24,7 +24,8 @@ def commit_samples(warehouse: Warehouse, run: str, batches: list[int], *, new: i
     """
     attempts = warehouse.read("attempts").where((F.col("run") == run) & F.col("batch").isin(batches))
     finished = attempts.where(F.col("outcome") == OK).select("attempted_at", "final_url", "sample.*", "sample")
-    allowed = without_forgotten(finished, warehouse)
+    known = recall(warehouse)
+    allowed = without_forgotten(finished, warehouse, known)
     one_each = allowed.groupBy("_id").agg(F.min_by("sample", "attempted_at").alias("sample"))
     fresh = one_each.select("sample.*", F.lit(datetime.now(UTC)).alias("landed_at"))
     # A merge that only inserts reads the table once, and its source once. Who was wrong about what is new sees it by
@@ -32,10 +33,11 @@ def commit_samples(warehouse: Warehouse, run: str, batches: list[int], *, new: i
     added = 0 if new is None else _merged(warehouse, fresh, update=False) if new else 0
     if added != new:
         added += _merged(warehouse, fresh, update=True)
-    # Asked again: what was taken down while the batch ran stands in ``attempts``, and what was taken down after the
-    # question above in ``samples``. Who takes something down after this line finds both.
+    # Asked again: what was taken down while the batch ran stands in ``attempts``, and what was since the question above
+    # in ``samples``, and in ``attempts`` perhaps no longer. Who takes something down after this line finds both.
     memory = recall(warehouse)
-    if memory and not marked(evidence("attempts", attempts), memory).where(MARK).isEmpty():
+    is_new = memory.digest != known.digest
+    if is_new or (memory and not marked(evidence("attempts", attempts), memory).where(MARK).isEmpty()):
         remove(warehouse)
     return added
 

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from cortex_spark.config import Settings
 from cortex_spark.demo.server import Answer, Server
@@ -28,7 +28,8 @@ from cortex_spark.sources.ingest import ingest_files, ingest_urls
 from cortex_spark.sources.urls import image_id
 from cortex_spark.table import Warehouse, removal
 from cortex_spark.table.forgotten import MARK, Memory, hashed, marked, recall, without_forgotten
-from tests.web import JPEG, photographs
+from cortex_spark.table.samples import _merged
+from tests.web import JPEG, discover, photographs
 
 SETTINGS = Settings(allow_private_hosts=("*.localhost",), obey_robots=False, host_delay=0)
 
@@ -251,6 +252,31 @@ def test_a_job_at_work_brings_nothing_back(
     needles = {needle for url in urls[:3] for needle in (url, image_id(url))} | set(taken)
     assert left_on_disk(Path(tables.root), needles) == {}
     assert recall(tables).is_removed
+
+
+def test_a_take_down_while_a_batch_is_merged(
+    tables: Warehouse, web: Server, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It finds the row in ``attempts`` and not yet in ``samples``: the merge has read it, and commits later."""
+    answers = photographs(shared, 2, hosts=2)
+    web.publish(answers)
+    urls = [f"http://{host}:{web.port}{path}" for host, path in answers]
+    discover(tables.spark, tables, urls)
+
+    def late(warehouse: Warehouse, fresh: DataFrame, *, update: bool) -> int:
+        read = fresh.localCheckpoint()
+        if "attempts" not in taken:
+            forget(tables, entries(hosts=["h0.localhost"]))
+            taken.append("attempts")
+            assert ids(tables, "attempts") == {image_id(urls[1])}
+        return _merged(warehouse, read, update=update)
+
+    taken: list[str] = []
+    monkeypatch.setattr("cortex_spark.table.samples._merged", late)
+    label(tables)
+    assert taken
+    for table in ("image_urls", "plans", "attempts", "samples"):
+        assert ids(tables, table) == {image_id(urls[1])}, table
 
 
 def test_files_of_jobs_that_run_are_left_to_them(tables: Warehouse, tmp_path: Path, spark: SparkSession) -> None:
