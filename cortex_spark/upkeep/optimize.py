@@ -185,12 +185,19 @@ def _clustering(warehouse: Warehouse) -> list[str]:
 def _vacuum(warehouse: Warehouse, table: str, retain: timedelta) -> int:
     """How many files went."""
     kept = {_RETENTION: _interval(retain), _LOG_RETENTION: _interval(max(retain, _LEAST_LOG))}
-    if not kept.items() <= warehouse.properties(table).items():
+    # Nobody asks for old versions of the other tables; and to an append of ``attempts``, which takes as long as its
+    # batch, a change of properties is a conflict.
+    if table == "samples" and not kept.items() <= warehouse.properties(table).items():
         warehouse.set_properties(table, kept)
     before = data_files(warehouse, table)
-    # A table is one folder; Spark would list it with 10,000 tasks.
-    with _settings(warehouse.spark, {"spark.sql.sources.parallelPartitionDiscovery.parallelism": "2"}):
-        warehouse.delta(table).vacuum()
+    settings = {
+        # A table is one folder; Spark would list it with 10,000 tasks.
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
+        # Of less than a week; ``check_retention`` has looked.
+        "spark.databricks.delta.retentionDurationCheck.enabled": "false",
+    }
+    with _settings(warehouse.spark, settings):
+        warehouse.delta(table).vacuum(retain / timedelta(hours=1))
     return len(before - data_files(warehouse, table))
 
 

@@ -106,6 +106,19 @@ def test_a_table_made_before_is_brought_up_to_date(tables: Warehouse, monkeypatc
     assert tables.read("samples").count() == len(rows) + 2
 
 
+def test_what_a_job_appends_to_for_minutes_has_no_conflict(tables: Warehouse) -> None:
+    """A batch whose append is refused would be downloaded and labelled once more."""
+    record(tables, "first", [sample(1, "a", [box("cat")])])
+    commit_samples(tables, "first", [0])
+    optimize(tables)
+    attempts = tables.properties("attempts"), tables.table_id("attempts")
+    optimize(tables, retain=timedelta(hours=48))
+    assert (tables.properties("attempts"), tables.table_id("attempts")) == attempts
+    commits = {row["operation"] for row in tables.delta("attempts").history().collect()}
+    assert "SET TBLPROPERTIES" not in commits
+    assert tables.properties("samples")["delta.deletedFileRetentionDuration"] == "interval 172800 seconds"
+
+
 def test_rows_lie_by_class_and_moment(tables: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     """In each file; those of one class and moment in the order they came in. No file is much larger than others."""
     monkeypatch.setattr(optimize_module, "_ROWS_PER_FILE", 30)
