@@ -57,8 +57,19 @@ _PLAN_TRIES: Final = 10
 _BATCH_URLS_PER_SLOT: Final = 4000
 #: Hosts that answered lately: a task asks a few of them whether an outage is ours or the web's.
 _CANARIES: Final = 50
+#: The transaction identifier of all plans: they are made one after the other.
+_PLANNING: Final = "plan"
 #: What stands in place of a model's identity where there is none.
 MEASURED: Final = "no detector"
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A run that was written down, and its batches."""
+
+    run: Run
+    batches: list[Row]
+    is_part: bool  # whether more is wanted than it has
 
 
 @dataclass
@@ -148,6 +159,7 @@ class LabelJob:
         self._committing = threading.Lock()
         self._stopping = threading.Event()
         self._canaries: tuple[str, ...] = ()
+        self._after_death = False  # whether what a dead process left is planned anew
         #: Runs of which some rows may have been in ``samples`` before.
         self._unproven: list[str] = []
 
@@ -175,8 +187,12 @@ class LabelJob:
         server = ProgressServer(host, conf.get("spark.driver.bindAddress", host) or host)
         ahead = _looked_at_ahead(self._warehouse)
         with server as progress, LabelDisplay(progress, show=self._show) as display, ahead:
-            for run in self._take_over(display):
-                self._work(run, self._batches(run.run), progress, display)
+            taken = self._take_over(display)
+            try:
+                for run in taken:
+                    self._work(run, self._batches(run.run), progress, display)
+            finally:
+                AT_WORK.difference_update(run.run for run in taken)
             is_first = True
             while True:
                 left = None if limit is None else limit - self._report.urls
@@ -187,9 +203,10 @@ class LabelJob:
                 is_first = False
                 outcomes: Counter[str] = Counter()
                 if planned is not None:
-                    outcomes = self._work(*planned, progress, display)
-                # What was put off or has moved comes next, as long as that leads anywhere.
-                if outcomes["moved"] or 0 < outcomes["deferred"] < outcomes.total():
+                    outcomes = self._work(planned.run, planned.batches, progress, display)
+                # What was put off or has moved comes next, as long as that leads anywhere; so do later rounds.
+                leads_on = outcomes["deferred"] < outcomes.total()
+                if outcomes["moved"] or (leads_on and (outcomes["deferred"] or (planned and planned.is_part))):
                     continue
                 if not follow:
                     break
@@ -198,18 +215,31 @@ class LabelJob:
         return self._warehouse.retried(self._accounted)
 
     def _take_over(self, display: LabelDisplay) -> list[Run]:
-        """Runs whose owner is gone: ours now, or closed if they are another model's (its next job plans anew)."""
+        """Runs whose owner is gone: ours now, or closed, so that a job plans anew what they left.
+
+        Closed are another model's, and those of whose hosts somebody has planned since they died.
+        """
         mine = []
-        for run in self._runs.open():
+        runs = self._runs.open()
+        others = [run for run in runs if run.alive]
+        for run in runs:
             if run.alive:
                 continue
-            if run.model != self._identity:
+            is_planned = bool(others) and self._warehouse.retried(partial(self._meet, run, others))
+            if run.model != self._identity or is_planned:
                 self._commit_done(run.run)  # what it labelled is not lost
                 self._runs.record(run.run, "closed", model=run.model, number=run.events + 1)
+                self._after_death = True
             elif (taken := self._runs.take_over(run)) is not None:
                 display.say(f"run {run.run} was left unfinished by {run.owner}: going on with it")
                 mine.append(taken)
         return mine
+
+    def _meet(self, run: Run, others: list[Run]) -> bool:
+        """Whether a host of ``run`` (or a picture of the store) is one of ``others``, too."""
+        by = F.coalesce(place(), F.col("_id")).alias("by")
+        left, theirs = (claimed(self._warehouse, runs).select(by).distinct() for runs in ([run], others))
+        return not left.join(theirs, "by", "left_semi").isEmpty()
 
     def _check_condition(self, where: str) -> None:
         urls = self._warehouse.read("image_urls")
@@ -225,13 +255,13 @@ class LabelJob:
 
     def _plan(
         self, where: str | None, limit: int | None, retry: bool, revisit: int | None, display: LabelDisplay
-    ) -> tuple[Run, list[Row]] | None:
-        """Write down the next run; it and its batches, None if nothing is wanted."""
+    ) -> _Planned | None:
+        """Write down the next run; None if nothing is wanted."""
         warehouse = self._warehouse
         display.phase("planning")
         for _ in range(_PLAN_TRIES):
             # What is planned after this is not in our claims, and makes our commit fail.
-            version = warehouse.version("plans")
+            planned_before = warehouse.transaction("plans", _PLANNING)
             others = [run for run in self._runs.open() if run.alive]
             rows, urls = warehouse.retried(partial(self._wanted, others, where, limit, retry, revisit))
             try:
@@ -240,14 +270,23 @@ class LabelJob:
                         display.say(f"run {other.run} of {other.owner} is at work, and has its hosts to itself")
                     return None
                 run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-                self._runs.record(run, "open", model=self._identity, number=1)
-                plan = sorted_by_batch(in_batches(rows, self._batching, run, urls), urls)
-                warehouse.append_once(plan, "plans", app_id="plan", version=version + 1)
+                AT_WORK.add(run)
+                try:
+                    self._runs.record(run, "open", model=self._identity, number=1)
+                    # What is asked for once more is so once: it cannot be left for the next plan.
+                    rounds = None if retry or revisit else self._batching.rounds(urls)
+                    plan = sorted_by_batch(in_batches(rows, self._batching, run, urls, rounds), urls)
+                    warehouse.append_once(plan, "plans", app_id=_PLANNING, version=planned_before + 1)
+                    if batches := self._batches(run):
+                        is_part = sum(row["urls"] for row in batches) < urls
+                        return _Planned(Run(run, self._identity, Owner.me(), 1, alive=True), batches, is_part)
+                except BaseException:
+                    AT_WORK.discard(run)
+                    raise
             finally:
                 rows.unpersist()
-            if batches := self._batches(run):
-                return Run(run, self._identity, Owner.me(), events=1, alive=True), batches
             # Another job planned at the same moment: its URLs are not ours.
+            AT_WORK.discard(run)
             self._runs.record(run, "closed", model=self._identity, number=2)
         raise CortexError(f"{warehouse.root}: {_PLAN_TRIES} other jobs in a row planned first; start this one again")
 
@@ -388,9 +427,14 @@ class LabelJob:
             rows = rows.unionByName(known, allowMissingColumns=True)
         else:
             rows = rows.withColumn("host_state", F.lit(None).cast(HOST))
-        # A run that was taken over may have asked a host a moment before it died.
+        # A run whose process died may have asked a host a moment before.
         task = labeller(
-            self._broadcast, self._refused, self._config, progress.address, self._canaries, retried=run.events > 1
+            self._broadcast,
+            self._refused,
+            self._config,
+            progress.address,
+            self._canaries,
+            retried=run.events > 1 or self._after_death,
         )
         # Nothing may shuffle after the engine: downloads differ from one try to the next.
         attempts = rows.repartitionById(tasks, "task").mapInArrow(task, ATTEMPTS)
@@ -434,17 +478,10 @@ class LabelJob:
 
     def _accounted(self) -> LabelReport:
         report = self._report
-        version = self._warehouse.version("image_urls")
-        states = url_states(self._warehouse, self._by, version=version)
-        rows = states.groupBy("outcome").count().collect()
+        rows = url_states(self._warehouse, self._by).groupBy("outcome").count().collect()
         report.final = Counter({row["outcome"]: row["count"] for row in rows if row["outcome"] is not None})
         report.waiting = sum(row["count"] for row in rows if row["outcome"] is None)
-        report.known = self._warehouse.read("image_urls", version).count()
-        if report.known != sum(report.final.values()) + report.waiting:
-            raise CortexError(
-                f"{report.known:,} URLs are known, {sum(report.final.values()):,} have a final outcome and "
-                f"{report.waiting:,} wait: the table 'image_urls' has an _id twice"
-            )
+        report.known = report.final.total() + report.waiting
         if self._unproven:
             ours = self._warehouse.read("attempts").where(F.col("run").isin(self._unproven) & (F.col("outcome") == OK))
             missing = ours.join(self._warehouse.read("samples").select("_id"), "_id", "left_anti").count()

@@ -17,6 +17,9 @@ from cortex_spark.table import Warehouse
 #: Tasks' worth of rows per file of a written plan; a run reads it batch by batch.
 _ROWS_PER_FILE: Final = 500_000
 
+#: See ``Batching.rounds``.
+_LEAST_ROUNDS: Final = 8
+
 #: Batches at work at once. While one waits for its last slow hosts, or commits, the other keeps the detector busy.
 LANES: Final = 2
 
@@ -43,6 +46,13 @@ class Batching:
     batch_urls: int
     host_urls: int  # of one host in one batch: the others should not wait for the slowest
     host_delay: float  # seconds between two requests to a host that ``host_urls`` was made for
+
+    def rounds(self, urls: int) -> int:
+        """How often a host comes at most in a plan of so many URLs: as often as there are full batches, or a few times.
+
+        A host that lets one URL begin in a batch would have a batch for each of thousands; what is new would wait.
+        """
+        return max(-(-urls // self.batch_urls), _LEAST_ROUNDS)
 
 
 def url_states(
@@ -165,13 +175,13 @@ def wanted(states: DataFrame, hosts: DataFrame | None, claimed: DataFrame | None
     return rows if limit is None else rows.orderBy("discovered_at", "_id").limit(limit)
 
 
-def in_batches(rows: DataFrame, batching: Batching, run: str, urls: int) -> DataFrame:
+def in_batches(rows: DataFrame, batching: Batching, run: str, urls: int, rounds: int | None = None) -> DataFrame:
     """``rows`` of ``wanted``, ``urls`` in number, as rows of PLANS.
 
     All URLs of a host in a batch are in one task, so that politeness needs no coordinator. What a host has beyond the
-    cap comes in later batches. Batches with even and with odd numbers (lanes) have no host in common, so that one of
-    each may be at work at once. Hosts are dealt out to tasks by size. Pictures of the store have no host: they lie
-    anywhere.
+    cap comes in later batches, and what it has beyond ``rounds`` of them not at all. Batches with even and with odd
+    numbers (lanes) have no host in common, so that one of each may be at work at once. Hosts are dealt out to tasks by
+    size. Pictures of the store have no host: they lie anywhere.
     """
     lanes = LANES if urls > batching.batch_urls else 1
     somewhere = F.coalesce("place", F.concat(F.lit("#"), F.col("_id").substr(1, 2)))
@@ -184,6 +194,8 @@ def in_batches(rows: DataFrame, batching: Batching, run: str, urls: int) -> Data
     numbered = rows.withColumn("place", somewhere).withColumn(
         "round", ((F.row_number().over(order) - 1) / cap).cast("int")
     )
+    if rounds is not None:
+        numbered = numbered.where(F.col("round") < rounds)
     # Everything from here on is about a host's URLs in one round: few rows, however many URLs there are.
     groups = numbered.groupBy("round", "place").agg(F.count("*").alias("urls"))
     groups = groups.withColumn("lane", F.pmod(F.xxhash64("place"), F.lit(lanes)).cast("int"))

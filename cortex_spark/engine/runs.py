@@ -119,9 +119,11 @@ class Runs:
 
     def take_over(self, run: Run) -> Run | None:
         """Make a dead process's run ours; None if another process was faster."""
-        number = run.events + 1
-        self.record(run.run, "taken_over", model=run.model, number=number)
+        AT_WORK.add(run.run)
+        self.record(run.run, "taken_over", model=run.model, number=run.events + 1)
         mine = [now for now in self.open() if now.run == run.run and now.owner == Owner.me()]
+        if not mine:
+            AT_WORK.discard(run.run)
         return mine[0] if mine else None
 
 

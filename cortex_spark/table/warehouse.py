@@ -116,6 +116,11 @@ class Warehouse:
         """Delta's id of ``table``, which another one made in its place does not have."""
         return str(self._snapshot(table).metadata().id())
 
+    def transaction(self, table: str, app_id: str) -> int:
+        """The version of the last commit of ``app_id`` to ``table``; 0 where there was none."""
+        found = self._snapshot(table).transactions().get(app_id)
+        return int(found.get()) if found.isDefined() else 0
+
     def is_empty(self, table: str) -> bool:
         """Whether the newest version of ``table`` is known to have no rows; read from its log, which Delta keeps."""
         files = self._snapshot(table).numOfFilesIfKnown()

@@ -20,6 +20,7 @@ from cortex_spark.demo.server import Answer, Server
 from cortex_spark.detect import Model, resolve_model
 from cortex_spark.engine.label import LabelJob, LabelReport
 from cortex_spark.engine.pipeline import EngineConfig
+from cortex_spark.engine.runs import Runs
 from cortex_spark.engine.udf import register_analyze
 from cortex_spark.errors import CortexError
 from cortex_spark.schema import FORGOTTEN, SAMPLES
@@ -214,6 +215,49 @@ def test_a_run_of_a_dead_process_is_finished(tables: Warehouse, web: Server, sha
     fetched = [request.path for request in asked(web)]
     assert len(set(fetched)) == 6
     assert len(fetched) <= 6 + 2  # the other lane's batch of two was under way, and is asked for once more
+
+
+def test_a_dead_run_whose_urls_another_job_has_planned_is_closed(
+    tables: Warehouse, web: Server, shared: Path, model: Model
+) -> None:
+    """Two at work on the same hosts would ask them twice as often."""
+    answers = photographs(shared, 4, hosts=4)
+    web.publish(answers)
+    discover(tables.spark, tables, urls(web, answers))
+
+    class DiesAfterOneBatch(LabelJob):
+        def _checked(self, run: str, batch: int, urls: int) -> None:  # type: ignore[override]
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        DiesAfterOneBatch(tables, model, EngineConfig(SETTINGS, tables.root), batch_urls=1, show=False).run()
+    done = set(ids(tables, "attempts"))
+    assert 0 < len(done) < 4
+    other = psutil.Process(os.getppid())
+    living = {"run": F.lit("other"), "owner_pid": F.lit(other.pid), "owner_started": F.lit(other.create_time())}
+    theirs = tables.read("plans").where(~F.col("_id").isin(list(done)))
+    for table, rows in (("runs", tables.read("runs").withColumns(living)), ("plans", theirs)):
+        tables.append_once(rows.withColumn("run", F.lit("other")).localCheckpoint(), table, app_id="other", version=1)
+    before = len(asked(web))
+    assert job(tables, model).run().urls == 0
+    assert [run.run for run in Runs(tables).open()] == ["other"]
+    assert set(ids(tables, "samples")) == done  # what it had labelled is not lost
+    assert len(asked(web)) == before
+    tables.delta("runs").update("run = 'other'", {"owner_started": "owner_started - 1000"})
+    assert job(tables, model).run().runs == ["other"]
+    assert len(ids(tables, "samples")) == 4
+
+
+def test_rounds_that_a_plan_leaves_out_come_in_the_next(
+    tables: Warehouse, web: Server, shared: Path, model: Model
+) -> None:
+    answers = photographs(shared, 12, hosts=1)
+    web.publish(answers)
+    discover(tables.spark, tables, urls(web, answers))
+    config = EngineConfig(SETTINGS, tables.root)
+    report = LabelJob(tables, model, config, batch_urls=100, host_urls=1, show=False).run()
+    assert (len(report.runs), report.urls, report.outcomes["ok"]) == (2, 12, 12)
+    assert len(asked(web)) == 12
 
 
 def test_an_interrupted_job_of_this_process_is_gone_on_with(

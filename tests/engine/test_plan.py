@@ -195,3 +195,27 @@ def test_a_slow_host_gets_few_urls_into_a_batch(spark: SparkSession) -> None:
     most = {host: max(Counter(row["batch"] for row in planned if row["host"] == host).values()) for host in set(hosts)}
     assert most == {"slow": 3, "usual": 12}
     assert {row["batch"] % LANES for row in planned} == {0}  # what fits into one batch does not become two at once
+
+
+def test_a_plan_has_a_few_rounds_of_a_host(spark: SparkSession) -> None:
+    """One that is asked once a minute would have a batch for each of its URLs."""
+    hosts = ["slow"] * 40 + [f"h{number}" for number in range(20)]
+    batching = Batching(tasks=1, batch_urls=50, host_urls=250, host_delay=0.5)
+    rounds = batching.rounds(len(hosts))
+    planned = in_batches(_wanted(spark, hosts, {"slow": 90.0}), batching, "r", len(hosts), rounds).collect()
+    assert Counter(row["host"] == "slow" for row in planned) == {True: rounds, False: 20}
+    assert len({row["batch"] for row in planned}) <= rounds + 1
+    assert batching.rounds(50 * 30) == 30
+
+
+def test_of_plans_made_at_the_same_time_one_stands(spark: SparkSession, warehouse: Path) -> None:
+    """Whatever else is committed to the table between what the two have read."""
+    tables = Warehouse(spark, str(warehouse))
+    row = in_batches(_wanted(spark, ["h"]), Batching(1, 10, 10, 0.5), "one", 1)
+    before = tables.transaction("plans", "plan")
+    tables.set_properties("plans", {"user.note": "between"})
+    assert tables.transaction("plans", "plan") == before == 0
+    for run in ("one", "two"):
+        tables.append_once(row.withColumn("run", F.lit(run)), "plans", app_id="plan", version=before + 1)
+    assert [found["run"] for found in tables.read("plans").collect()] == ["one"]
+    assert tables.transaction("plans", "plan") == 1
