@@ -106,9 +106,11 @@ class Batch(Generic[_K]):
             visitors.create_task(self._without_host())
             for _ in range(min(len(self._visits), _VISITS * self._settings.connections)):
                 visitors.create_task(self._visitor(visits))
-        if self._silent and not self._outage and not self._fetcher.alive and len(self._canaries()) == _PROBES:
-            # Few hosts, but nobody answered: it is us if several others do not, either.
-            await self._probe()
+        if self._silent and not self._outage:
+            # Few hosts, but nobody has answered since: it is us if several others do not, either.
+            others = [known for known in self._known() if known[0] not in self._silent]
+            if len(others) == _PROBES:
+                await self._probe()
         if not self._outage:
             await self._release()
         for item in list(self._waiting):
@@ -181,10 +183,7 @@ class Batch(Generic[_K]):
             worker.cancel()
 
     async def _network_works(self) -> bool:
-        fetcher = self._fetcher
-        alive = [(gate, origin) for gate, origin in reversed(fetcher.alive.items()) if gate.is_open(origin)]
-        alive.sort(key=lambda known: known[0] in self._silent)  # stable: the latest of each kind first
-        known = alive[:_PROBES] or self._canaries()
+        fetcher, known = self._fetcher, self._known()
         if not known and fetcher.alive:
             return True  # there were answers, and nobody who may be asked again
         await fetcher.resolver.refresh()
@@ -192,6 +191,15 @@ class Batch(Generic[_K]):
             if await fetcher.is_alive(gate, origin):
                 return True
         return not known and await self._is_answered()
+
+    def _known(self) -> list[tuple[Gate, Origin]]:
+        """Whom to ask: some that answered in this batch, and then some of those that did lately."""
+        fetcher = self._fetcher
+        alive = [(gate, origin) for gate, origin in reversed(fetcher.alive.items()) if gate.is_open(origin)]
+        alive.sort(key=lambda known: known[0] in self._silent)  # stable: the latest of each kind first
+        if len(alive) < _PROBES:
+            alive += [canary for canary in self._canaries() if canary[0] not in fetcher.alive]
+        return alive[:_PROBES]
 
     async def _is_answered(self) -> bool:
         """Whether somebody answers who is being asked; nobody has answered yet, and those that fail do so first."""

@@ -125,9 +125,26 @@ def test_a_task_of_few_hosts_of_which_none_answers(web: RawWeb, canaries: list[s
     assert len(web.log) == ("WEB" in canaries)
 
 
-def test_one_answer_and_few_failures_need_no_canary(web: RawWeb) -> None:
+def test_few_failures_after_the_last_answer(web: RawWeb) -> None:
+    """They are the hosts' own if one answers that did before, and an outage if none of three does."""
     web.answers = {"/x.jpg": Reply()}
     assert found(fetch(web.url(), *dead(2), canaries=GONE)) == {"ok": 1, "connection_error": 2}
+
+    async def run(alive: int) -> list[str]:
+        done: list[str] = []
+
+        async def sink(key: str, fetched: Fetched) -> None:
+            done.append(fetched.outcome)
+
+        async with Fetcher(settings(outage_hosts=20, connect_timeout=0.5, read_timeout=0.5)) as fetcher:
+            with RawWeb({"/x.jpg": Reply()}) as gone:
+                urls = [gone.url(host=f"h{number}.localhost") for number in range(alive)]
+                await fetcher.fetch_all([("", Request(url)) for url in urls], sink)
+            await fetcher.fetch_all([("", Request(url)) for url in dead(2)], sink)
+        return done
+
+    assert asyncio.run(run(3)) == ["ok"] * 3 + ["outage"] * 2
+    assert asyncio.run(run(2)) == ["ok"] * 2 + ["connection_error"] * 2  # too few to be sure
 
 
 def test_tasks_ask_different_canaries(web: RawWeb) -> None:
