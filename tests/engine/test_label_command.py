@@ -10,6 +10,7 @@ from pyspark.sql import SparkSession
 from typer import Typer
 from typer.testing import CliRunner, Result
 
+from cortex_spark.cli import main
 from cortex_spark.demo.server import Server
 from cortex_spark.engine.cli import label
 from cortex_spark.errors import OutageError
@@ -55,3 +56,6 @@ def test_a_report_at_every_end(
     assert "h3.localhost" in again.stdout
     assert "our own network was down" in again.stdout
     assert "4 URLs in, 4 outcomes, 0 samples added" in again.stdout
+    with pytest.raises(SystemExit) as ended:
+        main(["label", "--warehouse", tables.root, "--model", "none"])
+    assert ended.value.code == 75
