@@ -28,7 +28,7 @@ from benchmarks.common.usage import cores
 from cortex_spark.config import Settings
 from cortex_spark.console import err, out
 from cortex_spark.detect import Model, resolve_model
-from cortex_spark.detect.models import ultralytics_yolo
+from cortex_spark.detect.models import PRECISIONS, ultralytics_yolo
 from cortex_spark.engine.pipeline import EngineConfig, Pipeline
 from cortex_spark.schema import PLANS
 from cortex_spark.sources import store
@@ -157,6 +157,17 @@ def shortcuts(model: Model) -> list[tuple[str, Model]]:
     return [(f"{model.name}, {name}", replace(model, **change)) for name, change in wanted]
 
 
+def as_on_gpus(weights: str, imgsz: int) -> list[tuple[str, Model]]:
+    """The precisions of what runs on GPUs, the exact one first."""
+    return [
+        (
+            f"{Path(weights).stem}, PyTorch, {precision}",
+            resolve_model(weights, device="cuda", confidence=FLOOR, imgsz=imgsz, multi_label=True, precision=precision),
+        )
+        for precision in reversed(PRECISIONS["ultralytics"])
+    ]
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -165,6 +176,7 @@ def main() -> None:
     parser.add_argument("--int8", action="append", default=[], help="an OpenVINO folder, compared with itself")
     parser.add_argument("--imgsz", type=int, default=640, help="of the .pt; at half of it every photograph is scaled")
     parser.add_argument("--side", type=int, help="enlarge the photographs, so that a scaled decode has something to do")
+    parser.add_argument("--pytorch", action="store_true", help="what runs on GPUs, too, in its precisions; on this CPU")
     parser.add_argument("--warehouse", help="score the rows of its table 'samples'")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -175,7 +187,10 @@ def main() -> None:
         reference = ultralytics_score(weights, options.photos, options.imgsz)
         results.append((f"{weights.name}, Ultralytics' validation", reference, reference))
         model = resolve_model(str(weights), confidence=FLOOR, imgsz=options.imgsz, multi_label=True)
-        for name, one in shortcuts(model):
+        cases = shortcuts(model)
+        if options.pytorch:
+            cases += as_on_gpus(str(weights), options.imgsz)
+        for name, one in cases:
             err.print(name)
             results.append((name, score(engine_rows(bodies, one), labels, one.names), reference))
     for folder in options.int8:

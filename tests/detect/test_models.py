@@ -15,6 +15,8 @@ from ultralytics import YOLO
 from cortex_spark.detect import Detections, load_detector, resolve_model
 from cortex_spark.detect.base import Image
 from cortex_spark.errors import CortexError
+from cortex_spark.measure import measure
+from tests.measure.exif import rotated_jpeg
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +212,16 @@ def test_a_smaller_decode_gives_boxes_in_the_pictures_pixels(weights: Path, phot
     assert (small.scale, small.pad, small.size) == (full.scale, full.pad, full.size)
     seen, expected = detector.detect([small, full])
     assert_same_objects(seen, expected)
+
+
+@pytest.mark.parametrize(("orientation", "quarters"), [(3, 2), (6, 1), (8, 3)])
+def test_boxes_lie_in_the_picture_as_it_is_looked_at(
+    weights: Path, photograph: Image, rectangle: Detections, orientation: int, quarters: int
+) -> None:
+    stored = np.ascontiguousarray(np.rot90(photograph, quarters))
+    picture = measure(rotated_jpeg(stored, orientation), max_pixels=stored.size)
+    assert (picture.height, picture.width) == photograph.shape[:2]
+    assert_same_objects(detect(weights, picture.image), rectangle)
 
 
 def test_boxes_are_whole_pixels_inside_the_picture() -> None:
