@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable, Sequence
-from functools import reduce
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial, reduce
 from typing import Any, Final, TypeAlias
 
 import duckdb
@@ -16,13 +17,17 @@ from pyspark.sql import functions as F
 from cortex_spark.query.duck import ROWS as DUCK_ROWS
 from cortex_spark.query.duck import Parameters, to_sql
 from cortex_spark.query.mongo import compile_query
+from cortex_spark.query.page import page
 from cortex_spark.query.spark import to_column
-from cortex_spark.query.tree import Tree
+from cortex_spark.query.tree import And, IsNull, OneOf, Or, Test, Tree
 
 from .conftest import Stored
 
 Ids: TypeAlias = frozenset[str]
 Answers: TypeAlias = Callable[[Stored, Sequence[Tree]], list[Ids]]
+
+#: Filters that one job of Spark's asks.
+_FILTERS: Final = 25
 
 
 def in_bson(query: str) -> dict[str, Any]:
@@ -77,11 +82,55 @@ def as_columns(samples: DataFrame, texts: Sequence[str]) -> list[Ids]:
 
 
 def as_filters(samples: DataFrame, texts: Sequence[str]) -> list[Ids]:
-    """The same by filters of the table, as pages and exports have them: Delta and Parquet skip by them; one job."""
-    columns = [to_column(compile_query(text).derived) for text in texts]
-    parts = [samples.filter(one).select(F.lit(number).alias("q"), "_id") for number, one in enumerate(columns)]
-    rows = reduce(DataFrame.unionAll, parts).collect()
+    """The same by filters of the table, as pages and exports have them: Delta and Parquet skip by them."""
+    batches = [texts[start : start + _FILTERS] for start in range(0, len(texts), _FILTERS)]
+    with ThreadPoolExecutor(3) as threads:  # each mostly waits for Delta, which asks its log scan by scan
+        return [ids for found in threads.map(partial(_filtered, samples), batches) for ids in found]
+
+
+def _filtered(samples: DataFrame, texts: Sequence[str]) -> list[Ids]:
+    """By one job, a scan for each filter."""
+    trees = [compile_query(text).derived for text in texts]
+    parts = [
+        samples.filter(to_column(tree)).select(F.lit(number).alias("q"), "_id") for number, tree in enumerate(trees)
+    ]
+    scans = reduce(DataFrame.unionAll, parts).coalesce(1)
+    plan = scans._jdf.queryExecution().executedPlan().toString()
+    pushed = plan.count("PushedFilters: [") - plan.count("PushedFilters: []")
+    # Of some Catalyst sees that nothing matches.
+    assert pushed >= 0.9 * sum(map(is_pushed, trees)), f"Parquet gets {pushed} of the filters:\n{plan}"
+    rows = scans.toArrow().to_pylist()
     return [frozenset(row["_id"] for row in rows if row["q"] == number) for number in range(len(texts))]
+
+
+def is_pushed(tree: Tree) -> bool:
+    """Whether Spark can hand a part of the filter on to Parquet."""
+    match tree:
+        case And(children):
+            return any(map(is_pushed, children))
+        case Or(children):
+            return all(map(is_pushed, children))
+        case Test() | OneOf() | IsNull():
+            return True
+        case _:
+            return False
+
+
+def as_pages(root: str, texts: Sequence[str], version: int | None = None) -> list[Ids]:
+    """All the ids that walking through the pages by DuckDB finds, no two the same."""
+    answers = []
+    for text in texts:
+        ids: list[str] = []
+        cursor, length = None, 0
+        while cursor or not ids:
+            found = page(root, text, cursor=cursor, fields=["_id"], version=version)
+            ids += [document["_id"] for document in found.data]
+            cursor, length = found.cursor, found.length
+            if cursor is None:
+                break
+        assert len(ids) == len(set(ids)) == length, text
+        answers.append(frozenset(ids))
+    return answers
 
 
 def compare(texts: Sequence[str], expected: Sequence[Ids], found: Sequence[Ids], who: str = "Spark") -> None:
