@@ -6,6 +6,8 @@ import random
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -13,12 +15,14 @@ from pyspark.sql.types import ArrayType, StringType
 
 from cortex_spark.query.derive import derive
 from cortex_spark.query.mongo import compile_query
-from cortex_spark.query.page import matching
+from cortex_spark.query.page import PAGE_SIZE, matching
+from cortex_spark.query.samples import Samples
 from cortex_spark.query.spark import to_column
 from cortex_spark.query.tree import And, At, Constant, HasSize, IsNan, IsNull, OneOf, Operand, Or, Some, Test, Tree
 from cortex_spark.schema import BOX, OF_CLASS, SAMPLES
 from cortex_spark.table import Warehouse
 from cortex_spark.table.derived import with_derived
+from cortex_spark.table.snapshot import Table
 from tests.table.boxes import some_rows, to_frame
 
 _ANNOTATORS = Operand(("object_analysis",), SAMPLES["object_analysis"].dataType)
@@ -208,14 +212,45 @@ def test_scalars_that_people_ask_for_skip_files(rows: DataFrame, tree: Tree, ski
     assert (found > 0, differ) == (True, 0)
 
 
+HEADLINE = boxes({"classname": "cat"}) | {"width": {"$gt": 100}}
+
+
 def test_the_headline_query_reads_no_boxes(spark: SparkSession, rows: DataFrame, warehouse: Path) -> None:
     tables = Warehouse(spark, str(warehouse))
     tables.append_once(rows.select(*SAMPLES.names), "samples", app_id="test", version=0)
-    query = boxes({"classname": "cat"}) | {"width": {"$gt": 100}}
-    found = spark.sql("SELECT _id FROM {found}", found=matching(tables, query))
+    found = spark.sql("SELECT _id FROM {found}", found=matching(tables, HEADLINE))
     plan = found._jdf.queryExecution().executedPlan().toString()
     assert "ReadSchema: struct<_id:string,width:int,objects:struct<cat:struct<count:int>>,rarest_class:int>" in plan
     assert "PushedFilters" in plan
     assert "object_analysis" not in plan
     assert "Python" not in plan
-    assert found.count() == tables.read("samples").filter(to_column(nested(query))).count() > 0
+    assert found.count() == tables.read("samples").filter(to_column(nested(HEADLINE))).count() > 0
+
+
+@pytest.mark.parametrize("sort", [None, {"width": -1}, {"datetime": 1}], ids=str)
+def test_nor_does_duckdb(spark: SparkSession, rows: DataFrame, warehouse: Path, sort: dict[str, int] | None) -> None:
+    """Before it knows the rows of the page: where the boxes cannot be read, it counts and shows all the same."""
+    tables = Warehouse(spark, str(warehouse))
+    tables.append_once(rows.select(*SAMPLES.names), "samples", app_id="test", version=0)
+    wanted: dict[str, Any] = {"sort": sort, "fields": ["_id", "width"]}
+    before = [Samples(tables.root).page(HEADLINE, number, **wanted) for number in (1, 2)]
+    for file in Table(tables.root, "samples").snapshot()[0].files:
+        spoil(Path(file.path), "object_analysis")
+    reader = Samples(tables.root)
+    after = [reader.page(HEADLINE, number, **wanted) for number in (1, 2)]
+    assert [(one.data, one.length) for one in after] == [(one.data, one.length) for one in before]
+    assert len(after[1].data) == PAGE_SIZE
+    for asked in (lambda: reader.page(HEADLINE, sort=sort), lambda: reader.count(boxes({"classname": "unicorn"}))):
+        with pytest.raises(duckdb.Error):  # these do read them
+            asked()
+
+
+def spoil(path: Path, column: str) -> None:
+    """Overwrite the values of a column, and of what is inside it, in a Parquet file."""
+    footer = pq.ParquetFile(path).metadata
+    with path.open("r+b") as file:
+        for group in map(footer.row_group, range(footer.num_row_groups)):
+            for chunk in map(group.column, range(group.num_columns)):
+                if chunk.path_in_schema.split(".")[0] == column:
+                    file.seek(chunk.dictionary_page_offset or chunk.data_page_offset)
+                    file.write(b"\xff" * chunk.total_compressed_size)
