@@ -11,6 +11,7 @@ from typing import Any, Final
 from pyspark.sql import SparkSession
 from rich.table import Table
 
+from cortex_spark.engine.runs import Runs
 from cortex_spark.errors import CortexError
 from cortex_spark.query.cursor import LIFETIME
 from cortex_spark.query.samples import Samples
@@ -31,6 +32,9 @@ DEFAULT_RETENTION: Final = timedelta(days=7)
 _RETENTION: Final = "delta.deletedFileRetentionDuration"
 _LOG_RETENTION: Final = "delta.logRetentionDuration"
 _LEAST_LOG: Final = timedelta(days=30)
+
+#: What holds for a table that says nothing: a week, and 30 days.
+_DEFAULTS: Final = {_RETENTION: "interval 604800 seconds", _LOG_RETENTION: "interval 2592000 seconds"}
 #: By what ``samples`` is clustered: see docs/layout.md.
 _CLUSTERED: Final = ("rarest_class", "landed_at")
 #: Bytes of ``samples`` that are clustered together at most, tens of millions of rows, in a commit of their own. A part
@@ -123,7 +127,7 @@ def optimize(
         _compact(warehouse, table, before[1])
         files, size = _size(warehouse, table)
         say(f"{table}: deleting files that only old versions have")
-        vacuumed = _vacuum(warehouse, table, retain)
+        vacuumed = _vacuum(warehouse, table, retain, say)
         report.tables.append(TableCare(table, before[0], files, before[1], size, vacuumed))
     report.taken_down = recall(warehouse).values != memory.values
     if "samples" in present and store.is_local(warehouse.root):
@@ -182,22 +186,20 @@ def _clustering(warehouse: Warehouse) -> list[str]:
     return list(found["clusteringColumns"])
 
 
-def _vacuum(warehouse: Warehouse, table: str, retain: timedelta) -> int:
+def _vacuum(warehouse: Warehouse, table: str, retain: timedelta, say: Callable[[str], None]) -> int:
     """How many files went."""
     kept = {_RETENTION: _interval(retain), _LOG_RETENTION: _interval(max(retain, _LEAST_LOG))}
-    # Nobody asks for old versions of the other tables; and to an append of ``attempts``, which takes as long as its
-    # batch, a change of properties is a conflict.
-    if table == "samples" and not kept.items() <= warehouse.properties(table).items():
-        warehouse.set_properties(table, kept)
+    if not kept.items() <= (_DEFAULTS | warehouse.properties(table)).items():
+        # An append of ``attempts`` takes as long as its batch; a change of properties would be a conflict, and the
+        # batch labelled once more.
+        if table == "attempts" and warehouse.has("runs") and any(run.alive for run in Runs(warehouse).open()):
+            say("attempts: a job is at work, old files are kept for as long as they were before")
+        else:
+            warehouse.set_properties(table, kept)
     before = data_files(warehouse, table)
-    settings = {
-        # A table is one folder; Spark would list it with 10,000 tasks.
-        "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
-        # Of less than a week; ``check_retention`` has looked.
-        "spark.databricks.delta.retentionDurationCheck.enabled": "false",
-    }
-    with _settings(warehouse.spark, settings):
-        warehouse.delta(table).vacuum(retain / timedelta(hours=1))
+    # A table is one folder; Spark would list it with 10,000 tasks.
+    with _settings(warehouse.spark, {"spark.sql.sources.parallelPartitionDiscovery.parallelism": "2"}):
+        warehouse.delta(table).vacuum()
     return len(before - data_files(warehouse, table))
 
 
