@@ -121,7 +121,8 @@ def operators(kind: DataType, pool: list[Any], depth: int) -> st.SearchStrategy[
     """Objects of an operator or two for a field, or an element, of a kind."""
     literal = literals(pool)
     compare = st.tuples(st.sampled_from(COMPARISONS), literal)
-    within = st.tuples(st.sampled_from(["$in", "$nin"]), st.lists(literal, max_size=4))
+    some = weighted(11, st.lists(literal, min_size=1, max_size=4), st.just([]))  # none of them finds nothing
+    within = st.tuples(st.sampled_from(["$in", "$nin"]), some)
     every = st.tuples(st.just("$all"), st.lists(literal, min_size=1, max_size=2))
     exists = st.tuples(st.just("$exists"), st.booleans())
     size = st.tuples(st.just("$size"), st.integers(0, 3))

@@ -79,8 +79,7 @@ def test_every_cell(stored: Stored) -> None:
 def test_generated(stored: Stored) -> None:
     expected = judge(stored, generate(600, derandomize=True))
     assert len(expected) >= 400
-    # Hypothesis draws constants of all code that is imported, too: some more or less with each change.
-    assert share_of_some(expected) >= 0.55, share_of_some(expected)
+    assert share_of_some(expected) >= 0.6, share_of_some(expected)
 
 
 def pushed(texts: list[str]) -> list[str]:
