@@ -187,8 +187,9 @@ class LabelJob:
         server = ProgressServer(host, conf.get("spark.driver.bindAddress", host) or host)
         ahead = _looked_at_ahead(self._warehouse)
         with server as progress, LabelDisplay(progress, show=self._show) as display, ahead:
-            taken = self._take_over(display)
+            taken: list[Run] = []
             try:
+                self._take_over(taken, display)
                 for run in taken:
                     self._work(run, self._batches(run.run), progress, display)
             finally:
@@ -199,11 +200,16 @@ class LabelJob:
                 # What is asked for once more is so once: else a host that goes on failing would be asked for ever.
                 again = retry and is_first
                 days = revisit if is_first or (follow and revisit) else None
-                planned = self._plan(where, left, again, days, display) if left is None or left > 0 else None
+                # What is asked for once more is so once: it cannot be left for the next plan.
+                whole = again or (days is not None and not follow)
+                planned = None
+                if left is None or left > 0:
+                    planned = self._plan(where, left, again, days, display, whole=whole)
                 is_first = False
                 outcomes: Counter[str] = Counter()
                 if planned is not None:
                     outcomes = self._work(planned.run, planned.batches, progress, display)
+                    self._after_death = False
                 # What was put off or has moved comes next, as long as that leads anywhere; so do later rounds.
                 leads_on = outcomes["deferred"] < outcomes.total()
                 if outcomes["moved"] or (leads_on and (outcomes["deferred"] or (planned and planned.is_part))):
@@ -214,12 +220,11 @@ class LabelJob:
                     time.sleep(_FOLLOW_SECONDS)
         return self._warehouse.retried(self._accounted)
 
-    def _take_over(self, display: LabelDisplay) -> list[Run]:
-        """Runs whose owner is gone: ours now, or closed, so that a job plans anew what they left.
+    def _take_over(self, taken: list[Run], display: LabelDisplay) -> None:
+        """Runs whose owner is gone: ours now (``taken``), or closed, so that a job plans anew what they left.
 
         Closed are another model's, and those of whose hosts somebody has planned since they died.
         """
-        mine = []
         runs = self._runs.open()
         others = [run for run in runs if run.alive]
         for run in runs:
@@ -230,10 +235,12 @@ class LabelJob:
                 self._commit_done(run.run)  # what it labelled is not lost
                 self._runs.record(run.run, "closed", model=run.model, number=run.events + 1)
                 self._after_death = True
-            elif (taken := self._runs.take_over(run)) is not None:
+                why = "another job has its hosts now" if run.model == self._identity else "it is another model's"
+                display.say(f"run {run.run} was left unfinished by {run.owner}: closed ({why}), to be planned anew")
+            elif (mine := self._runs.take_over(run)) is not None:
                 display.say(f"run {run.run} was left unfinished by {run.owner}: going on with it")
-                mine.append(taken)
-        return mine
+                taken.append(mine)
+                others.append(mine)
 
     def _meet(self, run: Run, others: list[Run]) -> bool:
         """Whether a host of ``run`` (or a picture of the store) is one of ``others``, too."""
@@ -254,9 +261,16 @@ class LabelJob:
             raise CortexError(f"--where {where}: a condition is true or false, this is {kind.simpleString()}")
 
     def _plan(
-        self, where: str | None, limit: int | None, retry: bool, revisit: int | None, display: LabelDisplay
+        self,
+        where: str | None,
+        limit: int | None,
+        retry: bool,
+        revisit: int | None,
+        display: LabelDisplay,
+        *,
+        whole: bool,
     ) -> _Planned | None:
-        """Write down the next run; None if nothing is wanted."""
+        """Write down the next run, with all that is wanted if ``whole``; None if nothing is."""
         warehouse = self._warehouse
         display.phase("planning")
         for _ in range(_PLAN_TRIES):
@@ -273,8 +287,7 @@ class LabelJob:
                 AT_WORK.add(run)
                 try:
                     self._runs.record(run, "open", model=self._identity, number=1)
-                    # What is asked for once more is so once: it cannot be left for the next plan.
-                    rounds = None if retry or revisit else self._batching.rounds(urls)
+                    rounds = None if whole else self._batching.rounds(urls)
                     plan = sorted_by_batch(in_batches(rows, self._batching, run, urls, rounds), urls)
                     warehouse.append_once(plan, "plans", app_id=_PLANNING, version=planned_before + 1)
                     if batches := self._batches(run):

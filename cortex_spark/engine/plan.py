@@ -18,7 +18,7 @@ from cortex_spark.table import Warehouse
 _ROWS_PER_FILE: Final = 500_000
 
 #: See ``Batching.rounds``.
-_LEAST_ROUNDS: Final = 8
+_LEAST_ROUNDS: Final = 32
 
 #: Batches at work at once. While one waits for its last slow hosts, or commits, the other keeps the detector busy.
 LANES: Final = 2
@@ -61,7 +61,6 @@ def url_states(
     *,
     where: str | None = None,
     retry: bool = False,
-    version: int | None = None,
     revisit: int | None = None,
     alone: bool = True,
 ) -> DataFrame:
@@ -75,7 +74,7 @@ def url_states(
     was put off, or has moved, the last time is wanted. ``alone``: no other job is at work, whose first attempts may
     come between two looks.
     """
-    urls = warehouse.read("image_urls", version)
+    urls = warehouse.read("image_urls")
     if where is not None:
         urls = urls.where(F.expr(where))
     if alone and warehouse.is_empty("attempts"):

@@ -1,4 +1,8 @@
-"""Who works on which run. A run whose process is gone is taken over by the next job that labels with the same model."""
+"""Who works on which run.
+
+A run whose process is gone is taken over by the next job that labels with the same model, unless another has planned
+its hosts since.
+"""
 
 from __future__ import annotations
 
@@ -119,11 +123,14 @@ class Runs:
 
     def take_over(self, run: Run) -> Run | None:
         """Make a dead process's run ours; None if another process was faster."""
+        mine: list[Run] = []
         AT_WORK.add(run.run)
-        self.record(run.run, "taken_over", model=run.model, number=run.events + 1)
-        mine = [now for now in self.open() if now.run == run.run and now.owner == Owner.me()]
-        if not mine:
-            AT_WORK.discard(run.run)
+        try:
+            self.record(run.run, "taken_over", model=run.model, number=run.events + 1)
+            mine = [now for now in self.open() if now.run == run.run and now.owner == Owner.me()]
+        finally:
+            if not mine:
+                AT_WORK.discard(run.run)
         return mine[0] if mine else None
 
 

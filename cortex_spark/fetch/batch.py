@@ -30,6 +30,8 @@ _PROBES: Final = 3
 _VISITS: Final = 2
 #: How often it is looked whether anybody has answered.
 _LOOK_SECONDS: Final = 0.1
+#: Seconds until its turn, after which a host is not asked whether it is us.
+_LONGEST_WAIT: Final = 10.0
 #: What says that a host was silent, and may have to be taken back.
 _UNSURE: Final = SILENT | {"host_down"}
 
@@ -50,6 +52,11 @@ class _Visit(Generic[_K]):
     queue: deque[_Item[_K]] = field(default_factory=deque)
     left: int = 0  # URLs that ``sink`` has not got
     begun: int = 0
+
+
+def _may_tell(gate: Gate, origin: Origin) -> bool:
+    """Whether the host can be asked soon."""
+    return gate.is_open(origin) and gate.wait <= _LONGEST_WAIT
 
 
 class Batch(Generic[_K]):
@@ -110,7 +117,7 @@ class Batch(Generic[_K]):
             # Few hosts, but nobody has answered since: it is us if several others do not, either.
             others = [known for known in self._known() if known[0] not in self._silent]
             if len(others) == _PROBES:
-                await self._probe()
+                await self._probe(others)
         if not self._outage:
             await self._release()
         for item in list(self._waiting):
@@ -158,7 +165,7 @@ class Batch(Generic[_K]):
         if fetched.outcome in SILENT:
             self._silent.add(item.visit.gate)
         if len(self._silent) >= self._settings.outage_hosts and not self._probing:
-            await self._probe()
+            await self._probe(self._known())
 
     async def _release(self) -> None:
         """A host has answered: what failed before did so by its own fault."""
@@ -168,11 +175,11 @@ class Batch(Generic[_K]):
         for item, fetched in held:
             await self._give(item, fetched)
 
-    async def _probe(self) -> None:
+    async def _probe(self, known: Sequence[tuple[Gate, Origin]]) -> None:
         self._probing = True
         before = self._fetcher.answers
         try:
-            works = await self._network_works()
+            works = await self._network_works(known)
         finally:
             self._probing = False
         if works or self._fetcher.answers != before:
@@ -182,8 +189,8 @@ class Batch(Generic[_K]):
         for worker in list(self._asking):
             worker.cancel()
 
-    async def _network_works(self) -> bool:
-        fetcher, known = self._fetcher, self._known()
+    async def _network_works(self, known: Sequence[tuple[Gate, Origin]]) -> bool:
+        fetcher = self._fetcher
         if not known and fetcher.alive:
             return True  # there were answers, and nobody who may be asked again
         await fetcher.resolver.refresh()
@@ -193,13 +200,12 @@ class Batch(Generic[_K]):
         return not known and await self._is_answered()
 
     def _known(self) -> list[tuple[Gate, Origin]]:
-        """Whom to ask: some that answered in this batch, and then some of those that did lately."""
-        fetcher = self._fetcher
-        alive = [(gate, origin) for gate, origin in reversed(fetcher.alive.items()) if gate.is_open(origin)]
-        alive.sort(key=lambda known: known[0] in self._silent)  # stable: the latest of each kind first
-        if len(alive) < _PROBES:
-            alive += [canary for canary in self._canaries() if canary[0] not in fetcher.alive]
-        return alive[:_PROBES]
+        """Whom to ask: the latest that answered in this batch, some that did lately, and those silent since."""
+        alive = [(gate, origin) for gate, origin in reversed(self._fetcher.alive.items()) if _may_tell(gate, origin)]
+        known = [one for one in alive if one[0] not in self._silent]
+        if len(known) < _PROBES:
+            known += self._canaries(_PROBES - len(known))
+        return (known + [one for one in alive if one[0] in self._silent])[:_PROBES]
 
     async def _is_answered(self) -> bool:
         """Whether somebody answers who is being asked; nobody has answered yet, and those that fail do so first."""
@@ -211,7 +217,7 @@ class Batch(Generic[_K]):
                 return True
         return False
 
-    def _canaries(self) -> list[tuple[Gate, Origin]]:
+    def _canaries(self, most: int) -> list[tuple[Gate, Origin]]:
         """Some that answered lately and did not fail here; by chance, since other tasks may have the same question."""
         fetcher, found = self._fetcher, []
         for canary in random.sample(fetcher.canaries, len(fetcher.canaries)):
@@ -219,9 +225,9 @@ class Batch(Generic[_K]):
             if target is not None and target.hostname and self._settings.may_visit(target.hostname):
                 gate = fetcher.gate(target.hostname, wait_first=True)
                 origin = gate.origin(target.origin)
-                if gate.is_open(origin) and gate not in self._silent:
+                if _may_tell(gate, origin) and gate not in self._silent and gate not in fetcher.alive:
                     found.append((gate, origin))
-            if len(found) == _PROBES:
+            if len(found) == most:
                 break
         return found
 

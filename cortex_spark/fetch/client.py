@@ -24,11 +24,11 @@ from cortex_spark.errors import CortexError
 from cortex_spark.fetch.batch import Batch
 from cortex_spark.fetch.gate import SILENT, EndedError, Gate, Origin, Turn
 from cortex_spark.fetch.guard import BAD_PORTS, BlockedAddressError, Guard
-from cortex_spark.fetch.headers import header_refusal, refusal, retry_after
 from cortex_spark.fetch.resolver import GuardedResolver
 from cortex_spark.fetch.robots import MAX_BYTES, MAX_REDIRECTS, Rules, is_fresh, is_readable, text_of
 from cortex_spark.fetch.state import Fetched, Hosts, HostState, Request, Robots, parsed
 from cortex_spark.fetch.turnstile import Turnstile
+from cortex_spark.headers import header_refusal, refusal, retry_after
 
 _K = TypeVar("_K")
 _T = TypeVar("_T")

@@ -12,10 +12,10 @@ from typing import Final
 
 from cortex_spark import outcomes
 from cortex_spark.config import Settings
-from cortex_spark.fetch.headers import LONGEST_WAIT
 from cortex_spark.fetch.robots import Rules, is_fresh
 from cortex_spark.fetch.state import Fetched, HostState, Robots
 from cortex_spark.fetch.turnstile import Turnstile
+from cortex_spark.headers import LONGEST_WAIT
 
 #: Outcomes of a host that was asked and did not answer, or not to the end.
 SILENT: Final = frozenset({"timeout", "connection_error", "dns_error", "tls_error", "incomplete"})

@@ -43,6 +43,7 @@ class GuardedResolver(AbstractResolver):
         self._cache.clear()
         before, self._client = self._client, self._new_client()
         if not self._questions[before]:
+            del self._questions[before]
             await before.close()
 
     async def resolve(

@@ -9,16 +9,16 @@ from typing import Final
 from protego import Protego
 
 from cortex_spark.config import PRODUCT_TOKEN
-from cortex_spark.fetch.headers import LONGEST_WAIT
 from cortex_spark.fetch.state import Robots
+from cortex_spark.headers import LONGEST_WAIT
 
 #: Bytes that are read (RFC 9309, 2.5) and redirects that are followed (2.3.1.2).
 MAX_BYTES: Final = 500 << 10
 MAX_REDIRECTS: Final = 5
 #: RFC 9309, 2.4: a copy is used for a day at most.
 _FRESH: Final = timedelta(hours=24)
-#: A line that begins a group, and whom it names; as Protego reads such lines.
-_GROUP: Final = re.compile(r"\s*user[ -]?agent(?:\s*:|\s)\s*([^#]*)", re.IGNORECASE)
+#: A line that begins a group, and whom it names; as Protego reads such lines, where the colon may be left out.
+_GROUP: Final = re.compile(r"\s*user[ -]?agent(?:\s*:|\s(?!.*:(?:\s|$)))(.*)", re.IGNORECASE)
 _TOKEN: Final = re.compile(r"[A-Za-z_-]*")
 
 
@@ -49,11 +49,11 @@ def _named(line: str) -> str:
     >>> _named("User-Agent: Cortex-Spark/1.0"), _named("user-agent: cortex")
     ('User-agent: cortex-spark', 'User-agent: other')
     """
-    found = _GROUP.match(line)
+    found = _GROUP.match(line.partition("#")[0])
     name = found[1].strip() if found is not None else ""
     if not name or name == "*":
         return line
-    token = _TOKEN.match(name)
+    token = _TOKEN.match(name.replace("*", ""))
     is_ours = token is not None and token[0].lower() == PRODUCT_TOKEN
     return f"User-agent: {PRODUCT_TOKEN if is_ours else 'other'}"
 

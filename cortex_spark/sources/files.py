@@ -24,7 +24,7 @@ from pyarrow import fs
 
 from cortex_spark.config import Settings
 from cortex_spark.errors import CortexError
-from cortex_spark.fetch.headers import retry_after
+from cortex_spark.headers import retry_after
 from cortex_spark.sources.warc import Read
 
 _WILDCARD: Final = re.compile(r"[*?\[]")

@@ -282,7 +282,10 @@ def _urls(warehouse: Warehouse) -> Urls:
     if not warehouse.has("attempts"):
         known = warehouse.read("image_urls").count()
         return Urls(known, 0, known)
-    counts = url_states(warehouse, None).agg(F.count("*"), F.count("outcome")).first()
+    # Of several models, the one that was at work last.
+    model = warehouse.read("attempts").agg(F.max_by("model", "attempted_at")).first()
+    assert model is not None
+    counts = url_states(warehouse, model[0]).agg(F.count("*"), F.count("outcome")).first()
     assert counts is not None
     return Urls(counts[0], counts[1], counts[0] - counts[1])
 

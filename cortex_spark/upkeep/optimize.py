@@ -124,7 +124,7 @@ def optimize(
     for table in present:
         before = _size(warehouse, table)
         say(f"{table}: {before[0]:,} files, {before[1] / 1e6:,.1f} MB")
-        _compact(warehouse, table, before[1])
+        _compact(warehouse, table, before[1], say)
         files, size = _size(warehouse, table)
         say(f"{table}: deleting files that only old versions have")
         vacuumed = _vacuum(warehouse, table, retain, say)
@@ -149,9 +149,8 @@ def check_retention(retain: timedelta) -> None:
         )
 
 
-def _compact(warehouse: Warehouse, table: str, size: int) -> None:
-    if warehouse.properties(table).get("delta.dataSkippingStatsColumns") != STATISTICS[table]:
-        warehouse.set_properties(table, {"delta.dataSkippingStatsColumns": STATISTICS[table]})
+def _compact(warehouse: Warehouse, table: str, size: int, say: Callable[[str], None]) -> None:
+    _keep_properties(warehouse, table, {"delta.dataSkippingStatsColumns": STATISTICS[table]}, say)
     most = _FILE_BYTES
     if table == "samples":
         if _clustering(warehouse) != list(_CLUSTERED):
@@ -189,18 +188,27 @@ def _clustering(warehouse: Warehouse) -> list[str]:
 def _vacuum(warehouse: Warehouse, table: str, retain: timedelta, say: Callable[[str], None]) -> int:
     """How many files went."""
     kept = {_RETENTION: _interval(retain), _LOG_RETENTION: _interval(max(retain, _LEAST_LOG))}
-    if not kept.items() <= (_DEFAULTS | warehouse.properties(table)).items():
-        # An append of ``attempts`` takes as long as its batch; a change of properties would be a conflict, and the
-        # batch labelled once more.
-        if table == "attempts" and warehouse.has("runs") and any(run.alive for run in Runs(warehouse).open()):
-            say("attempts: a job is at work, old files are kept for as long as they were before")
-        else:
-            warehouse.set_properties(table, kept)
+    _keep_properties(warehouse, table, kept, say)
     before = data_files(warehouse, table)
     # A table is one folder; Spark would list it with 10,000 tasks.
     with _settings(warehouse.spark, {"spark.sql.sources.parallelPartitionDiscovery.parallelism": "2"}):
         warehouse.delta(table).vacuum()
     return len(before - data_files(warehouse, table))
+
+
+def _keep_properties(
+    warehouse: Warehouse, table: str, properties: Mapping[str, str], say: Callable[[str], None]
+) -> None:
+    """Set what differs; but not of ``attempts`` while a job is at work.
+
+    Its append takes as long as a batch. To that a change of properties is a conflict, and all of it is labelled again.
+    """
+    if properties.items() <= (_DEFAULTS | warehouse.properties(table)).items():
+        return
+    if table == "attempts" and warehouse.has("runs") and any(run.alive for run in Runs(warehouse).open()):
+        say("attempts: a job is at work, what is set for the table stays as it was")
+    else:
+        warehouse.set_properties(table, properties)
 
 
 def _interval(time: timedelta) -> str:

@@ -25,7 +25,7 @@ from tests.cluster.standalone import Cluster, Node
 ALLOWED = {"CORTEX_ALLOW_PRIVATE_HOSTS": "*.localhost"}
 MODEL = "shipped"
 #: What a request may take longer than the one before it, from there to here, on cores that others use as well.
-JITTER = 0.15
+JITTER = 0.25
 # Of the demo's web: about 60 pictures, some of which are missing, or not to be used.
 HOSTS = {"cats.localhost", "coffee.localhost", "old.localhost", "press.localhost"}
 

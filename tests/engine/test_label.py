@@ -20,7 +20,7 @@ from cortex_spark.demo.server import Answer, Server
 from cortex_spark.detect import Model, resolve_model
 from cortex_spark.engine.label import LabelJob, LabelReport
 from cortex_spark.engine.pipeline import EngineConfig
-from cortex_spark.engine.runs import Runs
+from cortex_spark.engine.runs import AT_WORK, Run, Runs
 from cortex_spark.engine.udf import register_analyze
 from cortex_spark.errors import CortexError
 from cortex_spark.schema import FORGOTTEN, SAMPLES
@@ -248,9 +248,29 @@ def test_a_dead_run_whose_urls_another_job_has_planned_is_closed(
     assert len(ids(tables, "samples")) == 4
 
 
-def test_rounds_that_a_plan_leaves_out_come_in_the_next(
-    tables: Warehouse, web: Server, shared: Path, model: Model
+def test_an_error_while_runs_are_taken_over_leaves_none_at_work(
+    tables: Warehouse, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """In a notebook they would be another job's until it ends."""
+    for name in ("first", "second"):
+        Runs(tables).record(name, "open", model=model.identity, number=1)
+    take_over = Runs.take_over
+
+    def once(runs: Runs, run: Run) -> Run | None:
+        if run.run == "second":
+            raise KeyboardInterrupt
+        return take_over(runs, run)
+
+    monkeypatch.setattr(Runs, "take_over", once)
+    with pytest.raises(KeyboardInterrupt):
+        job(tables, model).run()
+    assert not AT_WORK
+
+
+def test_rounds_that_a_plan_leaves_out_come_in_the_next(
+    tables: Warehouse, web: Server, shared: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cortex_spark.engine.plan._LEAST_ROUNDS", 8)
     answers = photographs(shared, 12, hosts=1)
     web.publish(answers)
     discover(tables.spark, tables, urls(web, answers))

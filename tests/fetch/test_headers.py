@@ -8,7 +8,7 @@ import pytest
 
 from cortex_spark.config import Settings
 from cortex_spark.fetch import Request
-from cortex_spark.fetch.headers import header_refusal, retry_after
+from cortex_spark.headers import header_refusal, retry_after
 from tests.fetch.web import RawWeb, Reply, fetch
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)

@@ -147,6 +147,44 @@ def test_few_failures_after_the_last_answer(web: RawWeb) -> None:
     assert asyncio.run(run(2)) == ["ok"] * 2 + ["connection_error"] * 2  # too few to be sure
 
 
+def test_hosts_whose_turn_is_far_away_tell_nothing(web: RawWeb) -> None:
+    """They are not asked, so that they do not answer is no news."""
+    web.answers = {"/robots.txt": Reply(b"User-agent: *\nCrawl-delay: 200"), "/x.jpg": Reply()}
+    done: list[str] = []
+
+    async def run() -> None:
+        async def sink(key: str, fetched: Fetched) -> None:
+            done.append(fetched.outcome)
+
+        async with Fetcher(settings(outage_hosts=5)) as fetcher:
+            await fetcher.fetch_all([("", Request(web.url(host=f"h{number}.localhost"))) for number in range(3)], sink)
+            await fetcher.fetch_all([("", Request(url)) for url in dead(8)], sink)
+
+    asyncio.run(run())
+    assert done == ["deferred"] * 3 + ["connection_error"] * 8
+    assert len(web.log) == 3
+
+
+def test_canaries_tell_more_than_hosts_that_fell_silent(web: RawWeb) -> None:
+    done: list[str] = []
+
+    async def run() -> None:
+        async def sink(key: str, fetched: Fetched) -> None:
+            done.append(fetched.outcome)
+
+        own = settings(outage_hosts=4, connect_timeout=0.5, read_timeout=0.5)
+        async with Fetcher(own, canaries=[web.url("", "c.localhost")]) as fetcher:
+            with RawWeb({f"/{number}.jpg": Reply() for number in range(2)}) as gone:
+                urls = [[gone.url(f"/{n}.jpg", f"h{host}.localhost") for host in range(4)] for n in range(2)]
+                await fetcher.fetch_all([("", Request(url)) for url in urls[0]], sink)
+            await fetcher.fetch_all([("", Request(url)) for url in urls[1]], sink)
+
+    asyncio.run(run())
+    assert done[:4] == ["ok"] * 4
+    assert "outage" not in done[4:]
+    assert {asked.host for asked in web.log} == {"c.localhost"}
+
+
 def test_tasks_ask_different_canaries(web: RawWeb) -> None:
     canaries = [web.url("", f"c{number}.localhost") for number in range(9)]
     for _ in range(9):
@@ -216,7 +254,7 @@ def test_names_are_asked_for_anew_with_what_is_under_way(names: NameServer) -> N
     """A question of before gets its answer; its client is closed then, those without questions at once."""
 
     def slowly(name: str) -> list[str]:
-        time.sleep(0.2)
+        time.sleep(0.5)
         return ["127.0.0.1"]
 
     names.resolve = slowly

@@ -38,7 +38,9 @@ NOW = datetime.now(UTC)
         ("User-agent: c\nDisallow: /\n\nUser-agent: *\nAllow: /", "/x.jpg", "ok"),
         ("User-agent: *\nDisallow: /\n\nuseragent : Cortex-Spark/0.1 # ours\nAllow: /", "/x.jpg", "ok"),
         ("User-agent: 360spider\nDisallow: /\n\nUser-agent:\nDisallow: /", "/x.jpg", "ok"),
-        ("User-agent: a\rUser-agent cortex-spark\rDisallow: /", "/x.jpg", "robots"),
+        ("User-agent: a\rUser-agent cortex-spark # x: y\rDisallow: /", "/x.jpg", "robots"),
+        ("User-agent: *\nCrawl-delay: 0\nUser-agent note: x\nDisallow: /", "/x.jpg", "robots"),  # no group begins
+        ("User-agent: *cortex-spark*\nDisallow: /", "/x.jpg", "robots"),
         ("\ufeffUser-agent: *\nDisallow: /", "/x.jpg", "robots"),  # behind a byte order mark
         ("User-agent: * # all\rDisallow: / # everything\r", "/x.jpg", "robots"),
         ("<html><body>Welcome</body></html>", "/x.jpg", "ok"),

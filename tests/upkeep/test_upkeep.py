@@ -120,7 +120,7 @@ def test_what_a_job_appends_to_for_minutes_has_no_conflict(tables: Warehouse, mo
         patch.setattr("cortex_spark.engine.runs.AT_WORK", {"second"})
         optimize(tables, retain=timedelta(hours=48), say=said.append)
     assert tables.properties("attempts") == before
-    assert "attempts: a job is at work, old files are kept for as long as they were before" in said
+    assert "attempts: a job is at work, what is set for the table stays as it was" in said
     kept = "delta.deletedFileRetentionDuration"
     assert tables.properties("samples")[kept] == "interval 172800 seconds"
     optimize(tables, retain=timedelta(hours=48))
