@@ -270,14 +270,14 @@ def test_an_error_while_runs_are_taken_over_leaves_none_at_work(
 def test_rounds_that_a_plan_leaves_out_come_in_the_next(
     tables: Warehouse, web: Server, shared: Path, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cortex_spark.engine.plan._LEAST_ROUNDS", 8)
-    answers = photographs(shared, 12, hosts=1)
+    monkeypatch.setattr("cortex_spark.engine.plan._LEAST_ROUNDS", 2)
+    answers = photographs(shared, 3, hosts=1)
     web.publish(answers)
     discover(tables.spark, tables, urls(web, answers))
     config = EngineConfig(SETTINGS, tables.root)
     report = LabelJob(tables, model, config, batch_urls=100, host_urls=1, show=False).run()
-    assert (len(report.runs), report.urls, report.outcomes["ok"]) == (2, 12, 12)
-    assert len(asked(web)) == 12
+    assert (len(report.runs), report.urls, report.outcomes["ok"]) == (2, 3, 3)
+    assert len(asked(web)) == 3
 
 
 def test_an_interrupted_job_of_this_process_is_gone_on_with(
