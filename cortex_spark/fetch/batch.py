@@ -31,7 +31,7 @@ _VISITS: Final = 2
 #: How often it is looked whether anybody has answered.
 _LOOK_SECONDS: Final = 0.1
 #: Seconds until its turn, after which a host is not asked whether it is us.
-_LONGEST_WAIT: Final = 10.0
+_SOON: Final = 10.0
 #: What says that a host was silent, and may have to be taken back.
 _UNSURE: Final = SILENT | {"host_down"}
 
@@ -56,7 +56,7 @@ class _Visit(Generic[_K]):
 
 def _may_tell(gate: Gate, origin: Origin) -> bool:
     """Whether the host can be asked soon."""
-    return gate.is_open(origin) and gate.wait <= _LONGEST_WAIT
+    return gate.is_open(origin) and gate.wait <= _SOON
 
 
 class Batch(Generic[_K]):

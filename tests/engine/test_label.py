@@ -55,6 +55,13 @@ def job(tables: Warehouse, model: Model, *, decode: PlantedDecoder | None = None
     return LabelJob(tables, model, config, batch_urls=batch_urls, show=False)
 
 
+class DiesBetweenTheCommits(LabelJob):
+    """Interrupted when a batch has its attempts, and not yet its samples."""
+
+    def _checked(self, run: str, batch: int, urls: int) -> None:  # type: ignore[override]
+        raise KeyboardInterrupt
+
+
 def ids(tables: Warehouse, table: str) -> list[str]:
     return sorted(row["_id"] for row in tables.read(table).select("_id").collect())
 
@@ -191,13 +198,9 @@ def test_a_run_of_a_dead_process_is_finished(tables: Warehouse, web: Server, sha
     web.publish(answers)
     discover(tables.spark, tables, urls(web, answers))
 
-    class DiesAfterOneBatch(LabelJob):
-        def _checked(self, run: str, batch: int, urls: int) -> None:  # type: ignore[override]
-            raise KeyboardInterrupt
-
     config = EngineConfig(SETTINGS, tables.root)
     with pytest.raises(KeyboardInterrupt):
-        DiesAfterOneBatch(tables, model, config, batch_urls=2, show=False).run()
+        DiesBetweenTheCommits(tables, model, config, batch_urls=2, show=False).run()
     assert tables.read("samples").count() == 0
     attempted = tables.read("attempts").count()
     assert 0 < attempted < 6
@@ -225,12 +228,8 @@ def test_a_dead_run_whose_urls_another_job_has_planned_is_closed(
     web.publish(answers)
     discover(tables.spark, tables, urls(web, answers))
 
-    class DiesAfterOneBatch(LabelJob):
-        def _checked(self, run: str, batch: int, urls: int) -> None:  # type: ignore[override]
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        DiesAfterOneBatch(tables, model, EngineConfig(SETTINGS, tables.root), batch_urls=1, show=False).run()
+        DiesBetweenTheCommits(tables, model, EngineConfig(SETTINGS, tables.root), batch_urls=1, show=False).run()
     done = set(ids(tables, "attempts"))
     assert 0 < len(done) < 4
     other = psutil.Process(os.getppid())
@@ -287,10 +286,6 @@ def test_an_interrupted_job_of_this_process_is_gone_on_with(
     answers = photographs(shared, 4)
     web.publish(answers)
     discover(tables.spark, tables, urls(web, answers))
-
-    class DiesBetweenTheCommits(LabelJob):
-        def _checked(self, run: str, batch: int, urls: int) -> None:  # type: ignore[override]
-            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         DiesBetweenTheCommits(tables, model, EngineConfig(SETTINGS, tables.root), show=False).run()
