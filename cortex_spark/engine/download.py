@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import threading
 import time
@@ -64,9 +65,15 @@ def into(queue: WeightedQueue[tuple[Row, Fetched]]) -> Callable[[Row, Fetched], 
     """A sink that waits while ``queue`` is full."""
 
     async def sink(row: Row, fetched: Fetched) -> None:
-        weight = fetched.size or 0
-        if not queue.try_put((row, fetched), weight):
-            await asyncio.to_thread(queue.put, (row, fetched), weight)
+        loop, room = asyncio.get_running_loop(), asyncio.Event()
+
+        def roomy() -> None:
+            with contextlib.suppress(RuntimeError):  # nobody waits any more, the loop is closed
+                loop.call_soon_threadsafe(room.set)
+
+        while not queue.try_put((row, fetched), fetched.size or 0, roomy):
+            await room.wait()
+            room.clear()
 
     return sink
 

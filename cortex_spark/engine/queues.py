@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Generic, TypeVar
+from collections.abc import Callable
+from typing import Final, Generic, TypeVar
 
 _T = TypeVar("_T")
+
+#: Who waits for room without a thread is told once this share of the capacity is free: to tell it costs more than to
+#: put some items.
+_ROOM: Final = 1 / 64
 
 
 class Closed(Exception):
@@ -22,11 +27,16 @@ class WeightedQueue(Generic[_T]):
         self._weight = 0
         self._closed = False
         self._changed = threading.Condition()
+        self._roomy: list[Callable[[], None]] = []
 
-    def try_put(self, item: _T, weight: int) -> bool:
-        """Put without waiting; False if the queue is full, and the item weighs something."""
+    def try_put(self, item: _T, weight: int, roomy: Callable[[], None]) -> bool:
+        """Put without waiting; False if the queue is full, and the item weighs something.
+
+        ``roomy`` is called then, once, by the thread that made some room, or closed the queue.
+        """
         with self._changed:
             if weight and self._weight >= self._capacity and not self._closed:
+                self._roomy.append(roomy)
                 return False
             self._add(item, weight)
             return True
@@ -50,6 +60,8 @@ class WeightedQueue(Generic[_T]):
                 taken.append(item)
             if self._weight < self._capacity:
                 self._changed.notify_all()
+            if self._weight <= self._capacity * (1 - _ROOM):
+                self._tell()
             return taken
 
     def close(self, *, discard: bool = False) -> None:
@@ -60,6 +72,12 @@ class WeightedQueue(Generic[_T]):
                 self._items.clear()
                 self._weight = 0
             self._changed.notify_all()
+            self._tell()
+
+    def _tell(self) -> None:
+        told, self._roomy = self._roomy, []
+        for roomy in told:
+            roomy()
 
     def _add(self, item: _T, weight: int) -> None:
         if self._closed:
