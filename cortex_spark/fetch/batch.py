@@ -11,12 +11,10 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-import ada_url
-
 from cortex_spark.config import NO_CONTACT
 from cortex_spark.errors import CortexError
 from cortex_spark.fetch.gate import LATE, SILENT, Gate, Origin, Turn
-from cortex_spark.fetch.state import Fetched, Request, parsed
+from cortex_spark.fetch.state import WEB, Fetched, Request, Target, parsed
 from cortex_spark.fetch.turnstile import Turnstile
 
 if TYPE_CHECKING:
@@ -40,7 +38,7 @@ _UNSURE: Final = SILENT | {"host_down"}
 class _Item(Generic[_K]):
     key: _K
     request: Request
-    target: ada_url.URL | None
+    target: Target | None
     visit: _Visit[_K] | None
 
 
@@ -88,7 +86,7 @@ class Batch(Generic[_K]):
 
     def _add(self, key: _K, request: Request) -> None:
         target = parsed(request.url)
-        host = target.hostname if target is not None and target.protocol in ("http:", "https:") else ""
+        host = target.host if target is not None and target.protocol in WEB else ""
         host = host.rstrip(".")
         if not host:
             item = _Item(key, request, target, None)
@@ -222,8 +220,8 @@ class Batch(Generic[_K]):
         fetcher, found = self._fetcher, []
         for canary in random.sample(fetcher.canaries, len(fetcher.canaries)):
             target = parsed(canary)
-            if target is not None and target.hostname and self._settings.may_visit(target.hostname):
-                gate = fetcher.gate(target.hostname, wait_first=True)
+            if target is not None and target.host and self._settings.may_visit(target.host):
+                gate = fetcher.gate(target.host, wait_first=True)
                 origin = gate.origin(target.origin)
                 if _may_tell(gate, origin) and gate not in self._silent and gate not in fetcher.alive:
                     found.append((gate, origin))

@@ -14,7 +14,6 @@ from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Final, Self, TypeVar
 
-import ada_url
 import aiohttp
 import yarl
 
@@ -26,7 +25,7 @@ from cortex_spark.fetch.gate import SILENT, EndedError, Gate, Origin, Turn
 from cortex_spark.fetch.guard import BAD_PORTS, BlockedAddressError, Guard
 from cortex_spark.fetch.resolver import GuardedResolver
 from cortex_spark.fetch.robots import MAX_BYTES, MAX_REDIRECTS, Rules, is_fresh, is_readable, text_of
-from cortex_spark.fetch.state import Fetched, Hosts, HostState, Request, Robots, parsed
+from cortex_spark.fetch.state import WEB, Fetched, Hosts, HostState, Request, Robots, Target, parsed
 from cortex_spark.fetch.turnstile import Turnstile
 from cortex_spark.headers import header_refusal, refusal, retry_after
 
@@ -182,8 +181,8 @@ class Fetcher:
             CortexError: its host is public and ``settings`` name no contact.
         """
         target = parsed(request.url)
-        if target is not None and not self.settings.may_visit(target.hostname):
-            raise CortexError(f"{target.hostname} was not asked: {NO_CONTACT}")
+        if target is not None and not self.settings.may_visit(target.host):
+            raise CortexError(f"{target.host} was not asked: {NO_CONTACT}")
         turn = Turn(self.free)
         try:
             return await self.follow(request, target, turn)
@@ -209,7 +208,7 @@ class Fetcher:
             )
         return gate
 
-    async def follow(self, request: Request, target: ada_url.URL | None, turn: Turn) -> Fetched:
+    async def follow(self, request: Request, target: Target | None, turn: Turn) -> Fetched:
         """Ask for ``target``, the parsed URL of ``request``, and for what it redirects to."""
         named = refusal(request.directives, self._refused)
         if named is not None:
@@ -226,18 +225,18 @@ class Fetcher:
             fetched = _failure(error)
         return replace(fetched, seconds=turn.spent)
 
-    async def _follow(self, request: Request, target: ada_url.URL, turn: Turn) -> Fetched:
+    async def _follow(self, request: Request, target: Target, turn: Turn) -> Fetched:
         headers = {}
         if request.etag:
             headers["If-None-Match"] = request.etag
         if request.last_modified:
             headers["If-Modified-Since"] = request.last_modified
-        first = target.hostname
+        first = target.host
         for _ in range(_MAX_REDIRECTS + 1):
             refused = self._unfit(target)
             if refused is not None:
                 return refused
-            host, url = target.hostname, target.href
+            host, url = target.host, target.url
             gate = self.gate(host)
             if gate is not self.gate(first) and not self._across_hosts:
                 return Fetched("moved", final_url=url)
@@ -255,20 +254,18 @@ class Fetcher:
                     return replace(fetched, outcome=outcomes.http_outcome(304))  # nothing is known that it could be
                 return fetched
             turn.release()
-            target = _join(answer.location or "", url)
-        return Fetched("too_many_redirects", final_url=target.href)
+            target = Target.of(answer.location or "", url)
+        return Fetched("too_many_redirects", final_url=target.url)
 
-    def _unfit(self, target: ada_url.URL) -> Fetched | None:
-        """Make ``target`` fit to be asked for; what becomes of it where that cannot be."""
-        if target.protocol not in ("http:", "https:"):
-            return Fetched("bad_url", detail=f"{target.protocol} is not fetched", final_url=target.href)
+    def _unfit(self, target: Target) -> Fetched | None:
+        """What becomes of ``target`` where it cannot be asked for."""
+        if target.protocol not in WEB:
+            return Fetched("bad_url", detail=f"{target.protocol} is not fetched", final_url=target.url)
         if target.port and int(target.port) in BAD_PORTS:
-            return Fetched("bad_url", detail=f"port {target.port} is no web server's", final_url=target.href)
-        if target.hostname not in self._checked:
-            self._guard.check_literal(target.hostname)
-            self._checked.add(target.hostname)
-        if "#" in target.href or "@" in target.href:
-            target.hash = target.username = target.password = ""
+            return Fetched("bad_url", detail=f"port {target.port} is no web server's", final_url=target.url)
+        if target.host not in self._checked:
+            self._guard.check_literal(target.host)
+            self._checked.add(target.host)
         return None
 
     async def _ask_picture(
@@ -450,20 +447,20 @@ class Fetcher:
         if known is not None and known.body is not None:
             asked_before = {"If-None-Match": known.etag, "If-Modified-Since": known.last_modified}
             headers = {name: value for name, value in asked_before.items() if value}
-        target = ada_url.URL(origin.name + "/robots.txt")
-        location, robots, patience = await self._ask_robots(gate, origin, target.href, headers, turn)
+        target = Target.of(origin.name + "/robots.txt")
+        location, robots, patience = await self._ask_robots(gate, origin, target.url, headers, turn)
         if robots.status == 304 and known is not None and known.status is not None:
             return replace(known, fetched_at=robots.fetched_at), None
         for _ in range(MAX_REDIRECTS):
             if location is None:
                 return robots, patience
             try:
-                target = _join(location, target.href)
+                target = Target.of(location, target.url)
                 if self._unfit(target) is not None:
                     return Robots(origin.name, datetime.now(UTC)), None
-                gate = self.gate(target.hostname)
+                gate = self.gate(target.host)
                 asked = gate.origin(target.origin)
-                location, robots, patience = await self._ask_robots(gate, asked, target.href, {}, turn)
+                location, robots, patience = await self._ask_robots(gate, asked, target.url, {}, turn)
             except EndedError:
                 raise
             except Exception:  # the origin itself has answered, so it is not down
@@ -515,8 +512,3 @@ async def _up_to(response: aiohttp.ClientResponse, most: int) -> bytes:
             response.close()
             break
     return b"".join(chunks)
-
-
-def _join(location: str, base: str) -> ada_url.URL:
-    """Where a redirect leads; raises ValueError if nowhere."""
-    return ada_url.URL(location, base=base)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, Final, NamedTuple, Self
 
 import ada_url
+
+#: Protocols that are fetched.
+WEB: Final = ("http:", "https:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +97,34 @@ class Fetched:
     host_state: HostState | None = None  # on the last of a host's URLs to finish in fetch_all
 
 
-def parsed(url: str) -> ada_url.URL | None:
-    """``url`` as a browser understands it; None if it is no URL."""
+class Target(NamedTuple):
+    """Where a URL leads: ``url`` is what is asked for, ``host`` in lower case, ``port`` "" where it is the scheme's."""
+
+    url: str
+    protocol: str  # "https:"
+    host: str
+    port: str
+    origin: str  # https://example.org:8443
+
+    @classmethod
+    def of(cls, url: str, base: str | None = None) -> Self:
+        """Of a URL as a browser understands it; fragments, names and passwords are not for servers.
+
+        Raises ValueError if it is no URL.
+        """
+        found = ada_url.URL(url, base)  # each attribute is a call into C
+        href, protocol = found.href, found.protocol
+        if ("#" in href or "@" in href) and protocol in WEB:
+            found.hash = found.username = found.password = ""
+            href = found.href
+        host, place = found.hostname, found.host
+        return cls(href, protocol, host, place[len(host) + 1 :], f"{protocol}//{place}")
+
+
+def parsed(url: str) -> Target | None:
+    """Where ``url`` leads; None if it is no URL."""
     try:
-        return ada_url.URL(url)
+        return Target.of(url)
     except ValueError:
         return None
 
