@@ -41,7 +41,7 @@ def _date(text: str) -> datetime | None:
     for parse in (parsedate_to_datetime, datetime.fromisoformat):
         try:
             date = parse(text)
-        except ValueError:
+        except (ValueError, OverflowError):  # the year 99999999999
             continue
         return date if date.tzinfo is not None else date.replace(tzinfo=UTC)
     return None

@@ -360,7 +360,7 @@ class Fetcher:
         location = headers.get("Location")
         if status in _REDIRECTS and location:
             return _Answer(location=location)
-        etag, last_modified = headers.get("ETag"), headers.get("Last-Modified")
+        etag, last_modified = _said(headers, "ETag"), _said(headers, "Last-Modified")
         if status != 200:
             asked = retry_after(headers.get("Retry-After"), now)
             return _Answer(
@@ -482,7 +482,7 @@ class Fetcher:
             location = headers.get("Location") if status in _REDIRECTS else None
             patience = gate.pause(status, retry_after(headers.get("Retry-After"), now)) if status in _PATIENCE else None
             body = text_of(await _up_to(response, MAX_BYTES + 1)) if 200 <= status < 300 else None
-            robots = Robots(origin.name, now, status, body, headers.get("ETag"), headers.get("Last-Modified"))
+            robots = Robots(origin.name, now, status, body, _said(headers, "ETag"), _said(headers, "Last-Modified"))
             return location, robots, patience
 
         return await self.ask(gate, origin, url, headers, turn, read)
@@ -491,6 +491,12 @@ class Fetcher:
 async def _sent(_: aiohttp.ClientSession, context: SimpleNamespace, __: aiohttp.TraceRequestHeadersSentParams) -> None:
     gate, turn = context.trace_request_ctx
     gate.sent(turn)
+
+
+def _said(headers: Mapping[str, str], name: str) -> str | None:
+    """A header as text that a table can hold: it may be any bytes."""
+    value = headers.get(name)
+    return value.encode("utf-8", "replace").decode() if value is not None else None
 
 
 @functools.cache

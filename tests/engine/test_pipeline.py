@@ -6,6 +6,7 @@ import hashlib
 import multiprocessing
 import uuid
 import weakref
+from asyncio import StreamWriter
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +28,7 @@ from cortex_spark.schema import PLANS
 from cortex_spark.sources import store
 from cortex_spark.sources.urls import image_id
 from tests.engine.planted import PlantedDecoder
+from tests.fetch.web import Asked, RawWeb
 from tests.web import JPEG, photographs, urls
 
 SETTINGS = Settings(
@@ -142,6 +144,18 @@ def test_whatever_a_header_holds_the_row_can_be_written() -> None:
         row, Fetched("http_503", detail=odd, etag=odd, last_modified=odd, final_url=odd), None, None, None
     )
     assert attempt["etag"] == "caf?"
+    pa.RecordBatch.from_pylist([attempt], schema=ATTEMPTS_ARROW)
+
+
+def test_whatever_a_header_of_robots_holds_the_row_can_be_written() -> None:
+    async def odd(_: Asked, writer: StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nETag: caf\xe9\r\nLast-Modified: 11 Ao\xfb 2026\r\n\r\n")
+        await writer.drain()
+
+    with RawWeb({"/robots.txt": odd}) as web:
+        (attempt,) = Pipeline(EngineConfig(SETTINGS, "nowhere"), None, None).run(rows_of([web.url("/1.jpg")]))
+    (robots,) = attempt["host_state"]["robots"]
+    assert (robots["etag"], robots["last_modified"]) == ("caf?", "11 Ao? 2026")
     pa.RecordBatch.from_pylist([attempt], schema=ATTEMPTS_ARROW)
 
 

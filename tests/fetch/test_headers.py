@@ -43,6 +43,7 @@ REFUSED = frozenset(Settings().refuse_directives)
         (["unavailable_after: 2099-06-25"], None),
         (["unavailable_after: Wed, 25 Jun 2098 15:00:00 GMT, noai"], "noai"),
         (["unavailable_after: soon"], None),
+        (["unavailable_after: Mon, 01 Jan 99999999999 00:00:00 GMT"], None),
         (["otherbot: unavailable_after: 2025-06-25"], None),
     ],
 )
@@ -70,6 +71,7 @@ def test_nothing_is_refused_where_that_is_configured() -> None:
         ("Sunday, 01-Nov-26 00:02:00 GMT", 120.0),
         ("Sun, 01 Nov 2026 00:00:00 +0100", 0.0),
         ("Sun, 01 Nov 2099 00:00:00 GMT", 86400.0),
+        ("Mon, 01 Jan 99999999999 00:00:00 GMT", None),
     ],
 )
 def test_retry_after(value: str | None, seconds: float | None) -> None:
