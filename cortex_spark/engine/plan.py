@@ -17,6 +17,10 @@ from cortex_spark.table import Warehouse
 #: Tasks' worth of rows per file of a written plan; a run reads it batch by batch.
 _ROWS_PER_FILE: Final = 500_000
 
+#: Days for which it is remembered what a host said, and that it did not answer: longer than it can be left alone.
+_KNOWN_DAYS: Final = 2
+_SILENT_DAYS: Final = 8
+
 #: See ``Batching.rounds``.
 _LEAST_ROUNDS: Final = 32
 
@@ -143,12 +147,15 @@ def forbidden(host: Column, settings: Settings) -> Column:
 
 
 def latest_hosts(warehouse: Warehouse) -> DataFrame:
-    """What is known of each host that was visited within a day, or must not be visited yet: rows of HOST.
+    """What is known of each host that was visited lately, or must not be visited yet: rows of HOST.
 
-    Older knowledge has no use: a robots.txt is read again after a day.
+    Older knowledge has no use: a robots.txt is read again after a day, if it has changed. That a host did not answer is
+    known for longer: it is left alone for up to a day, and for no shorter time after that.
     """
-    fresh = F.col("at") > F.current_timestamp() - F.make_dt_interval(days=F.lit(1))
-    rows = warehouse.read("hosts").where(fresh | (F.col("not_before") > F.current_timestamp()))
+    age = F.current_timestamp() - F.col("at")
+    lately = age < F.make_dt_interval(days=F.lit(_KNOWN_DAYS))
+    silent = (F.col("failures") > 0) & (age < F.make_dt_interval(days=F.lit(_SILENT_DAYS)))
+    rows = warehouse.read("hosts").where(lately | silent | (F.col("not_before") > F.current_timestamp()))
     latest = rows.groupBy("host").agg(F.max_by(F.struct("*"), "at").alias("latest"))
     return latest.select("latest.*").drop("run", "batch")
 

@@ -123,7 +123,11 @@ class Batch(Generic[_K]):
 
     async def _without_host(self) -> None:
         for item in self._hostless:
-            await self._give(item, await self._fetcher.follow(item.request, item.target, Turn(self._fetcher.free)))
+            turn = Turn(self._fetcher.free)
+            try:
+                await self._give(item, await self._fetcher.follow(item.request, item.target, turn))
+            finally:
+                turn.release()
 
     async def _visitor(self, visits: Iterator[_Visit[_K]]) -> None:
         for visit in visits:

@@ -147,14 +147,18 @@ class Gate:
             await self._turn.acquire()
             try:
                 self.check(origin, turn.until)
-                while (wait := self._next - time.monotonic()) > 0:
-                    await asyncio.sleep(wait)
-                await turn.free.acquire(math.inf if turn.urgent else self.left(turn.more))
-                try:
-                    self.check(origin, turn.until)
-                except BaseException:
-                    turn.free.release()
-                    raise
+                while True:
+                    while (wait := self._next - time.monotonic()) > 0:
+                        await asyncio.sleep(wait)
+                    await turn.free.acquire(math.inf if turn.urgent else self.left(turn.more))
+                    try:
+                        self.check(origin, turn.until)
+                    except BaseException:
+                        turn.free.release()
+                        raise
+                    if self._next <= time.monotonic():
+                        break
+                    turn.free.release()  # meanwhile its other origin has said that it wants longer pauses
             except BaseException:
                 self._turn.release()
                 raise

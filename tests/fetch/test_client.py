@@ -291,3 +291,10 @@ def test_lists_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     found = Settings()
     assert found.nameservers == ("192.0.2.1", "[::1]:5353", "192.0.2.2:54")
     assert found.refuse_directives == ("noai",)
+
+
+@pytest.mark.timeout(30)
+def test_a_url_that_names_no_host_keeps_no_connection() -> None:
+    """``.`` is the root of all names."""
+    urls = [f"http://.:{port}/x.jpg" for port in range(8000, 8005)]
+    assert len(fetch(*urls, obey_robots=False, connections=2)) == 5

@@ -133,6 +133,19 @@ def test_long_patience_is_for_a_later_batch(web: RawWeb) -> None:
     assert told == later  # nothing was asked, so nothing is different
 
 
+def test_a_delay_that_is_learned_while_a_connection_is_waited_for(web: RawWeb) -> None:
+    """By the host's other origin; with one connection, which that origin's robots.txt has."""
+    rules = Reply(b"User-agent: *\nCrawl-delay: 1", delay=0.3)
+    with RawWeb({"/robots.txt": rules, "/x.jpg": Reply()}) as other:
+        web.answers = {"/robots.txt": Reply(b"", 404), "/x.jpg": Reply()}
+        fetched = fetch(other.url(), web.url(), host_delay=0.05, connections=1)
+        assert {each.outcome for each in fetched} == {"ok"}
+        asked = sorted(web.log + other.log, key=lambda each: each.began)
+        learned = next(place for place, each in enumerate(asked) if each in other.log)
+        assert len(asked) == 4
+        assert min(pauses(asked[learned:])) >= 1 - SLACK
+
+
 def test_its_own_delay_is_waited_for_from_batch_to_batch() -> None:
     """If not, a host that is asked for once a minute would have its only URL of each batch put off."""
     asked = HostState("h.localhost", at=now(), delay=40.0)
