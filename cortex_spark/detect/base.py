@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
 Image = npt.NDArray[np.uint8]
+
+#: Periods of work that a meter remembers, the latest.
+_PERIODS: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +86,15 @@ class Meter:
         self._active = 0
         self._seconds = 0.0
         self._since = time.monotonic()
-        self._busy: list[tuple[float, float]] = []
+        self._busy: deque[tuple[float, float]] = deque(maxlen=_PERIODS)  # where nobody takes them
         self._busy_since = 0.0
         self._lock = threading.Lock()
 
     def take(self) -> list[tuple[float, float]]:
         """The periods in which at least one thing was going on since the last call, in seconds since the epoch."""
         with self._lock:
-            taken, self._busy = self._busy, []
+            taken = list(self._busy)
+            self._busy.clear()
             if self._active:
                 now = time.time()
                 taken.append((self._busy_since, now))

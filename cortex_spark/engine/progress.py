@@ -146,13 +146,14 @@ class ProgressClient:
 
     def flush(self) -> None:
         """Send what has not been sent."""
-        if self._socket is not None and self._address is not None and self._counts:
+        busy = self._meter.take() if self._meter is not None else []
+        if self._socket is not None and self._address is not None and (self._counts or busy):
             message = {
                 "token": self._address.token,
                 "batch": self._batch,
                 "machine": socket.gethostname(),
                 "outcomes": self._counts,
-                "busy": self._meter.take() if self._meter is not None else [],
+                "busy": busy,
             }
             try:
                 self._socket.sendall(json.dumps(message).encode() + b"\n")

@@ -86,3 +86,16 @@ def _wait_for(server: ProgressServer, counts: dict[str, int]) -> None:
     while server.counts != counts and time.monotonic() < until:
         time.sleep(0.01)
     assert server.counts == counts
+
+
+def test_a_meter_that_nobody_reads_does_not_grow() -> None:
+    meter = Meter()
+    for _ in range(5000):
+        with meter:
+            pass
+    unheard = ProgressClient(None, 0, meter)
+    assert len(meter.take()) < 5000
+    with meter:
+        unheard.add("ok")
+    unheard.close()
+    assert meter.take() == []
