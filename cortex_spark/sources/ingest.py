@@ -31,7 +31,8 @@ from cortex_spark.sources.report import IngestReport, common
 from cortex_spark.sources.staged import ARROW, StagedFile
 from cortex_spark.sources.urls import Address, image_id
 from cortex_spark.table import Warehouse
-from cortex_spark.table.forgotten import refused_hashes
+from cortex_spark.table.forgotten import recall, refused_hashes
+from cortex_spark.table.removal import remove
 
 #: Where a list of URLs or a folder of pictures comes from.
 Source = Literal["public", "private", "crowdsourced", "synthetic"]
@@ -114,6 +115,8 @@ def ingest_files(warehouse: Warehouse, folder: str, source: Source = "private") 
                 writer.write_batch(batch)
 
     landed = land(warehouse, [str(top)], stage)
+    if recall(warehouse).of("hash") - refused:  # taken down while pictures were copied
+        remove(warehouse)
     files = landed.tally["records"]
     return IngestReport(**common(landed, files, time.monotonic() - started), records=files)
 

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from delta.tables import DeltaMergeBuilder
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from cortex_spark.errors import CortexError
 from cortex_spark.schema import IMAGE_URLS
 from cortex_spark.sources.staged import FINDING, REFERENCE, STAGED, TALLY
 from cortex_spark.table.forgotten import MARK, marked, recall
-from cortex_spark.table.removal import remove
+from cortex_spark.table.removal import files_below, remove
 from cortex_spark.table.warehouse import Warehouse, plain_files
 
 #: Findings in a report; all are counted.
@@ -56,26 +57,37 @@ def land(warehouse: Warehouse, files: Sequence[str], stage: Callable[[str], None
     Of several references to a picture the first counts, in the order of ``files`` and then of the file, but the
     directives of all: what one page forbids is forbidden, also for a picture that is there already. References to what
     was taken down, or from pages that were, do not count at all.
+
+    Raises:
+        CortexError: what was staged of some file is not there any more.
     """
     spark = warehouse.spark
-    with _staging(spark, warehouse.root) as folder:
+    with _staging(warehouse) as folder:
         stage(folder)
         memory = recall(warehouse)
         staged = marked(plain_files(spark, STAGED).parquet(folder), memory)
         tally: Counter[str] = Counter()
         distinct = 0
+        read = 0
         counts = (
             F.sum("count").alias("count"),
             F.count_distinct("_id").alias("pictures"),
+            F.count_distinct("file").alias("files"),
             F.count("*").alias("rows"),
         )
         for row in staged.groupBy("event", "name", MARK).agg(*counts).collect():
             if row["event"] == TALLY:
                 tally[row["name"]] = row["count"]
+                read = max(read, row["files"])  # each file has at least one that all have
             elif row[MARK]:
                 tally["dropped:forgotten"] = row["rows"]
             elif row["event"] == REFERENCE:
                 distinct = row["pictures"]
+        if read != len(files):
+            raise CortexError(
+                f"what was found in {len(files) - read:,} of {len(files):,} files is gone from {folder}: did somebody "
+                "delete that while it was written? Nothing was added; the same command does it again"
+            )
         findings = []
         if tally["findings"]:
             findings = staged.where(F.col("event") == FINDING).orderBy("file", "position").limit(_FINDINGS).collect()
@@ -116,15 +128,18 @@ def _add_directives(warehouse: Warehouse, rows: DataFrame) -> None:
 
 
 @contextmanager
-def _staging(spark: SparkSession, root: str) -> Iterator[str]:
+def _staging(warehouse: Warehouse) -> Iterator[str]:
     """A folder beside the tables that is gone afterwards."""
+    spark, root = warehouse.spark, warehouse.root
     jvm = spark.sparkContext._jvm
     assert jvm is not None
     above = jvm.org.apache.hadoop.fs.Path(f"{root}/_staging")
     filesystem = above.getFileSystem(spark.sparkContext._jsc.hadoopConfiguration())
     if filesystem.exists(above):  # what killed jobs left
         for entry in filesystem.listStatus(above):
-            if entry.getModificationTime() / 1000 < time.time() - _ABANDONED:
+            # In a bucket a folder's time is the present, and elsewhere says nothing of what is far below it.
+            below = [file.modified for file in files_below(warehouse, entry.getPath())]
+            if max(below, default=entry.getModificationTime() / 1000) < time.time() - _ABANDONED:
                 filesystem.delete(entry.getPath(), True)
     name = f"{root}/_staging/{uuid.uuid4().hex}"
     try:

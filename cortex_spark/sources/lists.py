@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import IO, Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -87,30 +87,47 @@ def _csv(path: str, text: io.TextIOWrapper, delimiter: str) -> Iterator[_Row]:
     places = _places(path, next(reader, []))
     for cells in reader:
         if cells:
-            yield _Row(reader.line_num, *(_cell(cells, place) for place in places))
+            yield _row(reader.line_num, *(_cell(cells, place) for place in places))
 
 
 def _cell(cells: Sequence[str], place: int | None) -> str | None:
-    return cells[place].encode(errors="replace").decode() or None if place is not None and place < len(cells) else None
+    return cells[place] or None if place is not None and place < len(cells) else None
+
+
+def _row(line: int, url: str | None, *others: str | None) -> _Row:
+    """Bytes that are no text make a URL a bad one, and question marks of other texts."""
+    return _Row(line, url, *(None if text is None else text.encode(errors="replace").decode() for text in others))
 
 
 def _parquet(path: str) -> Iterator[_Row]:
     with open_seekable(path) as stream:
         try:
-            file = pq.ParquetFile(stream)
-        except ValueError as error:  # pyarrow's ArrowInvalid
-            raise CortexError(f"not a Parquet file: {error}") from error
-        names = file.schema_arrow.names
-        places = _places(path, names)
-        wanted = [names[place] for place in places if place is not None]
-        number = 0
-        for batch in file.iter_batches(columns=wanted):
-            columns = {name: batch.column(name).cast(pa.string()).to_pylist() for name in wanted}
-            empty = [None] * batch.num_rows
-            values = [empty if place is None else columns[names[place]] for place in places]
-            for cells in zip(*values, strict=True):
-                number += 1
-                yield _Row(number, *cells)
+            yield from _parquet_rows(path, stream)
+        except (ValueError, pa.ArrowException) as error:
+            raise CortexError(f"not a Parquet file of texts: {error}") from error
+
+
+def _parquet_rows(path: str, stream: IO[bytes]) -> Iterator[_Row]:
+    file = pq.ParquetFile(stream)
+    names = file.schema_arrow.names
+    places = _places(path, names)
+    wanted = [names[place] for place in places if place is not None]
+    number = 0
+    for batch in file.iter_batches(columns=wanted):
+        columns = {name: _texts(batch.column(name)) for name in wanted}
+        empty = [None] * batch.num_rows
+        values = [empty if place is None else columns[names[place]] for place in places]
+        for cells in zip(*values, strict=True):
+            number += 1
+            yield _row(number, *cells)
+
+
+def _texts(column: pa.Array) -> list[str | None]:  # type: ignore[type-arg]
+    """As text, in which bytes that are none can be told."""
+    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        return [None if cell is None else cell.decode(errors="surrogateescape") for cell in column.to_pylist()]
+    texts: list[str | None] = column.cast(pa.string()).to_pylist()
+    return texts
 
 
 def _places(path: str, names: Sequence[str]) -> list[int | None]:

@@ -33,6 +33,10 @@ ARROW: Final = to_arrow_schema(STAGED, timezone="UTC")
 REFERENCE, TALLY, FINDING = "reference", "tally", "finding"
 
 _BATCH_ROWS: Final = 8192
+#: Pictures of which it is known that the file has referred to them already: others are staged once more, and ``land``
+#: takes the first of all.
+_REMEMBERED: Final = 1_000_000
+_NONE: Final[frozenset[str]] = frozenset()
 #: Findings of a file that are passed on; all are counted.
 _FINDINGS: Final = 100
 
@@ -40,7 +44,8 @@ _FINDINGS: Final = 100
 class StagedFile:
     """Collects the rows of one input file as Arrow batches.
 
-    Of a picture's references the first in the file is kept, and those from pages with further directives.
+    Of a picture's references the first in the file is kept, and those from pages with further directives; of a file
+    with more pictures than are remembered some more.
     """
 
     def __init__(self, file: int, source: str) -> None:
@@ -68,7 +73,9 @@ class StagedFile:
         known = self._seen.get(found.id)
         if known is not None and known.issuperset(directives):
             return
-        self._seen[found.id] = frozenset(directives).union(known or ())
+        if len(self._seen) >= _REMEMBERED:
+            self._seen.clear()
+        self._seen[found.id] = known.union(directives) if known else frozenset(directives) or _NONE
         # In the order of STAGED.
         position = self.tally["references"]
         row = (found.id, found.url, found.host, self._source, kind, page_url, alt, crawl, seen, directives, URL_RULE)

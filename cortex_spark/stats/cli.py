@@ -35,7 +35,7 @@ def stats(
     with err.status("starting Spark") as status:
         tables = Warehouse(spark_session("cortex stats"), warehouse)
         status.update("reading attempts")
-        found = report(tables, run, since=since, top=top)
+        found = tables.retried(lambda: report(tables, run, since=since, top=top))
     if as_json:
         out.print_json(json.dumps(found.as_json()))
     else:

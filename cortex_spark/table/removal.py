@@ -23,10 +23,9 @@ from functools import reduce
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from pyarrow import fs
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from cortex_spark.schema import FORGOTTEN, TABLES
@@ -55,6 +54,8 @@ _EVIDENCE: Final[dict[str, tuple[str, ...]]] = {
 #: Of these, what says that a row is to go; and what says only where else the picture lies.
 _DIRECT: Final = ("_id", "host", "page_url")
 _INDIRECT: Final = ("hash", "expected_hash", "final_url", "location")
+#: Where jobs append what they plan and did.
+_BY_JOBS: Final = ("attempts", "plans")
 
 #: Of a commit in Delta's log, the data files that it added.
 _ADDED: Final = StructType([StructField("add", StructType([StructField("path", StringType())]))])
@@ -99,21 +100,31 @@ def elsewhere(warehouse: Warehouse, memory: Memory) -> frozenset[str]:
 
 
 def doomed(warehouse: Warehouse, memory: Memory) -> DataFrame:
-    """The distinct ``_id`` that have to go, computed once: rows may be removed while this is read."""
-    ids = [warehouse.spark.createDataFrame([], "_id string")]
+    """The distinct ``_id`` that have to go, computed once: rows may be removed while this is read.
+
+    Those that are ``lost`` only by what jobs wrote down of them: no URL of ``image_urls`` has them.
+    """
+    ids = [warehouse.spark.createDataFrame([], "_id string, lost boolean")]
     for table in _present(warehouse):
         rows = evidence(table, warehouse.read(table))
-        ids.append(marked(rows, memory, _DIRECT).where(MARK).select("_id"))
-        if table in ("attempts", "plans") and warehouse.has("image_urls"):
+        ids.append(marked(rows, memory, _DIRECT).where(MARK).select("_id", F.lit(False).alias("lost")))
+        if table in _BY_JOBS and warehouse.has("image_urls"):
             # What a job appended whose URLs were removed while it was at work on them.
-            ids.append(rows.select("_id").join(warehouse.read("image_urls"), "_id", "left_anti"))
-    return reduce(DataFrame.union, ids).distinct().localCheckpoint()
+            lost = rows.join(warehouse.read("image_urls"), "_id", "left_anti")
+            ids.append(lost.select("_id", F.lit(True).alias("lost")))
+    # Whoever clears ``image_urls`` by hand loses the history of those URLs, and no picture.
+    return reduce(DataFrame.union, ids).groupBy("_id").agg(F.min("lost").alias("lost")).localCheckpoint()
+
+
+def _doomed_in(table: str, ids: DataFrame) -> DataFrame:
+    """Those of ``doomed`` that go from ``table``."""
+    return ids if table in _BY_JOBS else ids.where("NOT lost")
 
 
 def counted(warehouse: Warehouse, memory: Memory) -> Counter[str]:
     """How many rows of each table would go."""
     ids = doomed(warehouse, memory.plus(("url", _id) for _id in elsewhere(warehouse, memory)))
-    rows = {name: warehouse.read(name).join(ids, "_id", "left_semi") for name in _present(warehouse)}
+    rows = {name: warehouse.read(name).join(_doomed_in(name, ids), "_id", "left_semi") for name in _present(warehouse)}
     if warehouse.has("hosts"):
         rows["hosts"] = marked(warehouse.read("hosts"), memory, ("host",)).where(MARK)
     return Counter({name: frame.count() for name, frame in rows.items()})
@@ -122,9 +133,16 @@ def counted(warehouse: Warehouse, memory: Memory) -> Counter[str]:
 def remove(warehouse: Warehouse, say: Callable[[str], None] = lambda what: None) -> Removal:
     """Remove all that is remembered: rows, stored pictures, files. ``say`` is told what is being done."""
     removal = Removal()
+    # Another take-down beside it removes files that this one reads: once more, then.
+    warehouse.retried(lambda: _remove(warehouse, removal, say))
+    return removal
+
+
+def _remove(warehouse: Warehouse, removal: Removal, say: Callable[[str], None]) -> None:
+    removal.waiting.clear()
     memory = recall(warehouse)
     if not memory:
-        return removal
+        return
     say("looking for rows")
     more = elsewhere(warehouse, memory)
     remember(warehouse, (("url", _id) for _id in more), "where such a picture lay, too")
@@ -133,7 +151,7 @@ def remove(warehouse: Warehouse, say: Callable[[str], None] = lambda what: None)
     if not ids.isEmpty():
         for table in _present(warehouse):
             say(f"removing rows of {table}")
-            removal.rows[table] = _delete_matching(warehouse, table, ids, "t._id = s._id")
+            removal.rows[table] += _delete_matching(warehouse, table, _doomed_in(table, ids), "t._id = s._id")
     _remove_hosts(warehouse, memory, removal)
     say("removing files")
     _remove_pictures(warehouse, memory, removal)
@@ -144,7 +162,6 @@ def remove(warehouse: Warehouse, say: Callable[[str], None] = lambda what: None)
     _remove_staged(warehouse, removal)
     if not removal.waiting and not memory.is_removed:
         remember(warehouse, [(REMOVED, memory.digest)], None)
-    return removal
 
 
 def evidence(table: str, rows: DataFrame) -> DataFrame:
@@ -168,7 +185,7 @@ def _remove_hosts(warehouse: Warehouse, memory: Memory, removal: Removal) -> Non
         return
     if warehouse.has("hosts"):
         hosts = marked(warehouse.read("hosts").select("host").distinct(), memory).where(MARK)
-        removal.rows["hosts"] = _delete_matching(warehouse, "hosts", hosts, "t.host = s.host")
+        removal.rows["hosts"] += _delete_matching(warehouse, "hosts", hosts, "t.host = s.host")
     if warehouse.has("attempts"):
         told = warehouse.read("attempts").where("host_state IS NOT NULL").selectExpr("host_state.host AS host")
         hosts = marked(told.distinct(), memory).where(MARK)
@@ -263,7 +280,7 @@ def data_files(warehouse: Warehouse, table: str) -> set[str]:
 
 def _holding(warehouse: Warehouse, table: str, files: list[_File], memory: Memory) -> list[_File]:
     """Those of ``files`` that are not whole, and those in which something of ``memory`` is."""
-    rows = {file.name: _rows(str(file.path.toUri().toASCIIString())) for file in files}
+    rows = {file.name: _rows(warehouse, file.path) for file in files}
     whole = [file for file in files if rows[file.name]]  # neither torn nor empty
     found: set[str] = set()
     if whole:
@@ -273,21 +290,34 @@ def _holding(warehouse: Warehouse, table: str, files: list[_File], memory: Memor
     return [file for file in files if rows[file.name] is None or file.name in found]
 
 
-def _rows(uri: str) -> int | None:
-    """The number of rows of the Parquet file at ``uri``, an escaped one; None if it is not whole, or out of reach."""
+def _rows(warehouse: Warehouse, path: Any) -> int | None:
+    """The number of rows of the Parquet file at ``path``, Hadoop's; None if it is not whole, 0 if it is gone."""
+    jvm = warehouse.spark.sparkContext._jvm
+    assert jvm is not None
+    parquet = jvm.org.apache.parquet.hadoop
+    configuration = warehouse.spark.sparkContext._jsc.hadoopConfiguration()
     try:
-        system, path = fs.FileSystem.from_uri(uri)
-        with system.open_input_file(path) as file:
-            return int(pq.ParquetFile(file).metadata.num_rows)
-    except (OSError, pa.ArrowException):
-        return None
+        reader = parquet.ParquetFileReader.open(parquet.util.HadoopInputFile.fromPath(path, configuration))
+    except Py4JJavaError as error:
+        match error.java_exception.getClass().getName():
+            case "java.io.FileNotFoundException":
+                return 0
+            case "java.lang.RuntimeException":  # "... is not a Parquet file"
+                return None
+            case _:  # out of reach, which says nothing of the file
+                raise
+    try:
+        return int(reader.getRecordCount())
+    finally:
+        reader.close()
 
 
 def _remove_staged(warehouse: Warehouse, removal: Removal) -> None:
     """What killed extracts left of what they had found."""
     for folder in _listed(warehouse, f"{warehouse.root}/_staging"):
-        inside = list(_listed(warehouse, f"{warehouse.root}/_staging/{folder.name}"))
-        if time.time() - max(file.modified for file in [folder, *inside]) > _seconds():
+        inside = files_below(warehouse, folder.path)
+        # Tasks write far below it, which its own time does not tell; in a bucket a folder's time is the present.
+        if time.time() - max((file.modified for file in inside), default=folder.modified) > _seconds():
             for file in inside:
                 removal.add_file(file.size)
             _filesystem(warehouse, folder.path).delete(folder.path, True)
@@ -307,8 +337,26 @@ def _listed(warehouse: Warehouse, folder: str) -> Iterator[_File]:
     filesystem = _filesystem(warehouse, path)
     if filesystem.exists(path):
         for entry in filesystem.listStatus(path):
-            found = entry.getPath()
-            yield _File(found.getName(), found, entry.getLen(), entry.getModificationTime() / 1000, entry.isDirectory())
+            yield _as_file(entry)
+
+
+def files_below(warehouse: Warehouse, folder: Any) -> list[_File]:
+    """All files in ``folder``, a path of Hadoop's, and its folders; none if it is not there any more."""
+    found = []
+    try:
+        entries = _filesystem(warehouse, folder).listFiles(folder, True)
+        while entries.hasNext():
+            found.append(_as_file(entries.next()))
+    except Py4JJavaError as error:
+        if error.java_exception.getClass().getName() != "java.io.FileNotFoundException":
+            raise
+    return found
+
+
+def _as_file(entry: Any) -> _File:
+    """Of Hadoop's file status."""
+    path = entry.getPath()
+    return _File(path.getName(), path, entry.getLen(), entry.getModificationTime() / 1000, entry.isDirectory())
 
 
 def _delete(warehouse: Warehouse, file: _File, removal: Removal) -> None:

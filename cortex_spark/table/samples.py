@@ -37,7 +37,8 @@ def commit_samples(warehouse: Warehouse, run: str, batches: list[int], *, new: i
     # in ``samples``, and in ``attempts`` perhaps no longer. Who takes something down after this line finds both.
     memory = recall(warehouse)
     is_new = memory.digest != known.digest
-    if is_new or (memory and not marked(evidence("attempts", attempts), memory).where(MARK).isEmpty()):
+    told = marked(evidence("attempts", attempts), memory).where(MARK)
+    if is_new or (memory and not warehouse.retried(lambda: told.isEmpty())):
         remove(warehouse)
     return added
 

@@ -227,9 +227,9 @@ class Warehouse:
             try:
                 return commit()
             except (*_CONFLICTS, AnalysisException, Py4JJavaError) as error:
-                if isinstance(error, AnalysisException) and error.getCondition() not in _HALF_MADE:
-                    raise
-                if isinstance(error, Py4JJavaError) and (attempt == _MAX_READS or not is_gone(error)):
+                half_made = isinstance(error, AnalysisException) and error.getCondition() in _HALF_MADE
+                overtaken = half_made or isinstance(error, _CONFLICTS)
+                if not overtaken and (attempt == _MAX_READS or not is_gone(error)):
                     raise
                 if attempt == _MAX_TRIES:
                     raise CortexError(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Final
 
-from pyspark.sql import Column
+from pyspark.sql import Column, Row
 from pyspark.sql import functions as F
 from rich.table import Table
 
@@ -71,10 +72,15 @@ def verify(warehouse: Warehouse) -> VerifyReport:
         counts = {"_id stands once": F.count("*") - F.count_distinct("_id")}
         if table == "samples" and is_derived:
             counts |= {f"{name} follows from the boxes": _differing(name) for name in _made()}
-        found = warehouse.read(table).agg(F.count("*").alias("rows"), *(c.alias(n) for n, c in counts.items())).first()
+        columns = [F.count("*").alias("rows"), *(count.alias(name) for name, count in counts.items())]
+        found = warehouse.retried(partial(_first, warehouse, table, columns))
         assert found is not None
         checks += [Check(table, what, found["rows"], found[what]) for what in counts]
     return VerifyReport(tuple(checks), is_derived)
+
+
+def _first(warehouse: Warehouse, table: str, columns: list[Column]) -> Row | None:
+    return warehouse.read(table).agg(*columns).first()
 
 
 def _made() -> dict[str, str]:

@@ -24,7 +24,9 @@ from cortex_spark.forget.requests import Entry, entries
 from cortex_spark.forget.takedown import forget, would_go
 from cortex_spark.query.page import page, reading
 from cortex_spark.sources import store
+from cortex_spark.sources.datasource import UrlListDataSource, files_of
 from cortex_spark.sources.ingest import ingest_files, ingest_urls
+from cortex_spark.sources.landing import land
 from cortex_spark.sources.urls import image_id
 from cortex_spark.table import Warehouse, removal
 from cortex_spark.table.forgotten import MARK, Memory, hashed, marked, recall, without_forgotten
@@ -313,3 +315,64 @@ def test_what_is_no_warehouse_does_not_become_one(tables: Warehouse, warehouse: 
     with pytest.raises(CortexError, match="is not a warehouse"):
         would_go(tables, ())
     assert not warehouse.exists()
+
+
+def test_a_running_extracts_files_are_left_to_it(tables: Warehouse, tmp_path: Path) -> None:
+    """It writes far below its folder, whose own time does not tell."""
+    url = "http://a.example/1.jpg"
+    ingest_urls(tables, listed(tmp_path / "urls.csv", (url, "")))
+    old = time.time() - removal.UNFINISHED.total_seconds() - 60
+    runs, killed = (Path(tables.root, "_staging", name) for name in ("runs", "killed"))
+    for folder in (runs, killed):
+        task = folder / "_temporary" / "0" / "task_1"
+        task.mkdir(parents=True)
+        (task / "part-0.parquet").write_bytes(b"PAR1")
+        times = [old, old] if folder == killed else [time.time()] * 2
+        os.utime(task / "part-0.parquet", (times[0], times[1]))
+        for above in (task, *task.parents[:3]):
+            os.utime(above, (old, old))
+    assert forget(tables, entries(urls=[url])).removal.waiting == ["_staging/runs"]
+    assert (runs.exists(), killed.exists()) == (True, False)
+
+
+def test_staged_rows_that_are_gone_are_noticed(tables: Warehouse, tmp_path: Path) -> None:
+    lists = [listed(tmp_path / f"{number}.csv", (f"http://a.example/{number}.jpg", ""))[0] for number in range(3)]
+
+    def stage(folder: str) -> None:
+        frame = files_of(tables.spark, UrlListDataSource, lists, source="public")
+        frame.where("file <> 1").write.parquet(folder)
+
+    with pytest.raises(CortexError, match="1 of 3 files is gone"):
+        land(tables, lists, stage)
+    assert not tables.has("image_urls")
+
+
+def test_who_clears_image_urls_by_hand_loses_no_picture(tables: Warehouse, web: Server, shared: Path) -> None:
+    answers = photographs(shared, 3, hosts=3)
+    web.publish(answers)
+    urls = [f"http://{host}:{web.port}{path}" for host, path in answers]
+    discover(tables.spark, tables, urls)
+    label(tables)
+    tables.sql("DELETE FROM {image_urls} WHERE host <> 'h0.localhost'")
+    forget(tables, entries(urls=urls[1:2]))
+    assert ids(tables, "samples") == {image_id(urls[0]), image_id(urls[2])}
+    assert ids(tables, "attempts") == {image_id(urls[0])}
+
+
+def test_two_take_downs_at_once(tables: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One removes files that the other is about to read; and those of a merge that died before it had looked."""
+    rows = [(f"http://{host}.example/{number}.jpg", "") for host in "ab" for number in range(3)]
+    ingest_urls(tables, listed(tmp_path / "urls.csv", *rows))
+    written = Path(tables.path("image_urls"), "part-written.parquet")
+    written.write_bytes(next(Path(tables.path("image_urls")).glob("*.parquet")).read_bytes())
+    holding = removal._rows
+
+    def late(warehouse: Warehouse, path: Any) -> int | None:
+        found = holding(warehouse, path)
+        written.unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(removal, "_rows", late)
+    report = forget(tables, entries(hosts=["a.example"])).removal
+    assert (report.rows["image_urls"], report.waiting) == (3, [])
+    assert len(ids(tables, "image_urls")) == 3

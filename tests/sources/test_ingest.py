@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -16,11 +17,12 @@ from PIL import Image
 from pyspark.sql import SparkSession
 
 from cortex_spark.errors import CortexError
-from cortex_spark.sources import store
+from cortex_spark.sources import ingest, store
 from cortex_spark.sources.ingest import checked_source, ingest_files, ingest_urls
 from cortex_spark.sources.lists import read_list
 from cortex_spark.sources.staged import FINDING, REFERENCE, StagedFile
 from cortex_spark.table import Warehouse
+from cortex_spark.table.removal import remember
 
 TEXT = b"""# a comment
 https://example.com/a.jpg
@@ -96,6 +98,33 @@ def test_bytes_that_are_no_text_cost_one_url(tmp_path: Path) -> None:
     references, findings, _ = staged(written(tmp_path, "urls.txt", b"http://h/\xff.jpg\nhttp://h/b.jpg\n"))
     assert [row["url"] for row in references] == ["http://h/b.jpg"]
     assert findings == [(1, "bad_url", "http://h/?.jpg")]
+    lines = b"url,alt_text\nhttp://h/\xff.jpg,a\nhttp://h/b.jpg,\xff\n"
+    references, findings, _ = staged(written(tmp_path, "urls.csv", lines))
+    assert [(row["url"], row["alt_text"]) for row in references] == [("http://h/b.jpg", "?")]
+    assert findings == [(2, "bad_url", "http://h/?.jpg")]
+
+
+def test_bytes_in_parquet_that_are_no_text_cost_one_url(tmp_path: Path) -> None:
+    urls = pa.array([b"http://h/\xff.jpg", b"http://h/b.jpg", None], pa.binary())
+    pq.write_table(pa.table({"url": urls}), tmp_path / "urls.parquet")
+    references, findings, _ = staged(tmp_path / "urls.parquet")
+    assert [row["url"] for row in references] == ["http://h/b.jpg"]
+    assert findings == [(1, "bad_url", "http://h/?.jpg"), (3, "empty", "")]
+
+
+def test_a_parquet_list_whose_columns_are_no_texts_is_unusable(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"url": ["http://h/a.jpg"], "alt_text": [["a", "b"]]}), tmp_path / "urls.parquet")
+    with pytest.raises(CortexError, match="not a Parquet file of texts"):
+        staged(tmp_path / "urls.parquet")
+
+
+def test_a_file_with_many_pictures_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("cortex_spark.sources.staged._REMEMBERED", 10)
+    lines = "".join(f"http://h/{number % 25}.jpg\n" for number in range(1000))
+    collected = StagedFile(0, "public")
+    for _ in read_list(str(written(tmp_path, "urls.txt", lines.encode())), collected):
+        assert len(collected._seen) <= 10
+    assert collected.tally["references"] == 1000
 
 
 @pytest.mark.parametrize(
@@ -175,6 +204,24 @@ def test_ingest_files(spark: SparkSession, warehouse: Path, tmp_path: Path) -> N
     assert len([path for path in (warehouse / "store").rglob("*") if path.is_file()]) == 3
     again = ingest_files(target, str(folder), "synthetic")
     assert (again.pictures, again.new, again.known) == (3, 0, 3)
+
+
+def test_what_is_taken_down_while_pictures_are_copied_does_not_stay(
+    spark: SparkSession, warehouse: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = Warehouse(spark, str(warehouse))
+    cats = [picture(tmp_path / "pictures" / f"{colour}.jpg", colour) for colour in (0, 200)]
+    hashes = [hashlib.sha256(cat.read_bytes()).hexdigest() for cat in cats]
+    keep = ingest._keep
+
+    def late(root: str, refused: frozenset[str], path: Path) -> Any:
+        if path == cats[0]:
+            remember(target, [("hash", hashes[0])], None)
+        return keep(root, refused, path)
+
+    monkeypatch.setattr(ingest, "_keep", late)
+    ingest_files(target, str(tmp_path / "pictures"))
+    assert [store.store_path(str(warehouse), found).exists() for found in hashes] == [False, True]
 
 
 @pytest.mark.parametrize(

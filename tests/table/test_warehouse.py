@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 
 from cortex_spark.errors import CortexError
@@ -91,3 +92,12 @@ def test_a_relative_folder_is_one_of_the_working_directory(
 def test_backtick_in_path_is_refused(spark: SparkSession) -> None:
     with pytest.raises(CortexError, match="backtick"):
         Warehouse(spark, "a`b")
+
+
+def test_what_reads_a_file_that_goes_meanwhile_is_tried_again(tables: Warehouse, tmp_path: Path) -> None:
+    tables.spark.range(1).write.parquet(str(tmp_path / "there"))
+    left = ["nowhere", "there"]
+    read = tables.retried(lambda: tables.spark.read.parquet(str(tmp_path / left.pop(0))).count())
+    assert (read, left) == (1, [])
+    with pytest.raises(AnalysisException, match="PATH_NOT_FOUND"):
+        tables.retried(lambda: tables.spark.read.parquet(str(tmp_path / "nowhere")).count())
