@@ -23,6 +23,7 @@ PASSING: Final[dict[str, str]] = {
     "deferred": "its turn did not come: the task's time was used up, or the host asked for patience",
     "moved": "redirected to another host; asked for there when that host's turn comes",
     "outage": "our own network was down",
+    "store_error": "a private picture that could not be read from the warehouse's store",
 }
 #: What may pass and counts as no attempt.
 UNCOUNTED: Final = ("deferred", "moved", "outage")

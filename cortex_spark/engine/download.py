@@ -125,4 +125,6 @@ def _from_store(root: str, url: str) -> Fetched:
         body = store.read(root, url)
     except FileNotFoundError:
         return Fetched("not_in_store", detail="the warehouse's store does not hold it")
+    except OSError as error:
+        return Fetched("store_error", detail=str(error))
     return Fetched(outcomes.OK, body=body, size=len(body))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tempfile
+import uuid
 from collections.abc import Collection
 from pathlib import Path
 from typing import Final
@@ -78,19 +78,20 @@ def put(root: str, path: Path, refused: Collection[str] = ()) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
     # Hashed and copied in one pass: a file that changes meanwhile still lies under the hash of what was copied.
-    with path.open("rb") as source, tempfile.NamedTemporaryFile(dir=folder, prefix=_NEW, delete=False) as copy:
-        try:
+    new = folder / f"{_NEW}{uuid.uuid4().hex}"  # not by tempfile: jobs of other users read it
+    try:
+        with path.open("rb") as source, new.open("xb") as copy:
             while chunk := source.read(_CHUNK):
                 digest.update(chunk)
                 copy.write(chunk)
             copy.flush()
             os.fsync(copy.fileno())
-            target = store_path(root, digest.hexdigest())
-            if not target.exists() and digest.hexdigest() not in refused:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                Path(copy.name).replace(target)
-        finally:
-            Path(copy.name).unlink(missing_ok=True)
+        target = store_path(root, digest.hexdigest())
+        if not target.exists() and digest.hexdigest() not in refused:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            new.replace(target)
+    finally:
+        new.unlink(missing_ok=True)
     return digest.hexdigest()
 
 
@@ -109,6 +110,7 @@ def read(root: str, url: str) -> bytes:
 
     Raises:
         FileNotFoundError: the store does not hold it.
+        OSError: it cannot be read.
     """
     try:
         return store_path(root, digest_of(url)).read_bytes()

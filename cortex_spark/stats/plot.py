@@ -102,7 +102,8 @@ def _hosts(axes: Axes, report: StatsReport) -> None:
     if not shown:
         axes.set_axis_off()
         return
-    names = [_short(host.name or "(own store)") for host in shown]
+    # Dollars would begin a formula.
+    names = [_short(host.name or "(own store)").replace("$", r"\$") for host in shown]
     places = range(len(shown))
     ok = [host.ok for host in shown]
     other = [host.attempts - host.ok for host in shown]

@@ -136,7 +136,7 @@ def _hosts(report: StatsReport) -> Table:
     table = _table(title, "host", "attempts", "ok", "not ok", "bytes", "median", last="state", style="yellow")
     for host in report.hosts:
         table.add_row(
-            host.name or "(the warehouse's store)",
+            Text(host.name or "(the warehouse's store)"),
             f"{host.attempts:,}",
             f"{host.ok:,}",
             f"{host.attempts - host.ok:,}" if host.attempts > host.ok else "",

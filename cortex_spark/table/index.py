@@ -11,11 +11,10 @@ for each row its hash (8 bytes), ascending; then the row's number in the data fi
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import tempfile
+import resource
 import threading
+import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -31,8 +30,10 @@ from cortex_spark.table.snapshot import DataFile
 MAGIC: Final = b"cortexI1"
 FOLDER: Final = "_index"
 _HEADER: Final = np.dtype("<u8").itemsize * 3
-#: Index files that stay mapped.
+#: Index files that stay mapped, at most; each holds a file descriptor, of which a process has perhaps 1,024.
 _OPEN: Final = 20_000
+#: How many of those may be theirs.
+_SHARE: Final = 1 / 4
 
 
 class Index(NamedTuple):
@@ -66,6 +67,8 @@ class Indexes:
         self._root = root
         self._lock = threading.Lock()
         self._open: OrderedDict[str, Index] = OrderedDict()
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._most = _OPEN if limit == resource.RLIM_INFINITY else min(_OPEN, int(limit * _SHARE))
 
     def find(self, files: Sequence[DataFile], ids: Iterable[str]) -> tuple[dict[int, list[int]], list[int]]:
         """Where ``ids`` may be: row numbers by position in ``files``, and the files that have no index yet."""
@@ -89,7 +92,7 @@ class Indexes:
             if index is not None:
                 with self._lock:
                     self._open[file.path] = index
-                    while len(self._open) > _OPEN:
+                    while len(self._open) > self._most:
                         self._open.popitem(last=False)
         return index
 
@@ -143,18 +146,16 @@ def write_index(connection: duckdb.DuckDBPyConnection, file: DataFile, path: Pat
     order = np.argsort(hashes, kind="stable")
     header = np.array([len(hashes), file.size], "<u8")
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    new = path.with_name(f".new-{uuid.uuid4().hex}")  # not by tempfile: other users read it
     try:
-        with os.fdopen(descriptor, "wb") as sink:
+        with new.open("xb") as sink:
             sink.write(MAGIC + header.tobytes() + hashes[order].tobytes())
             sink.write(np.asarray(found["row"], "<u4")[order].tobytes())
-        Path(name).replace(path)
+        new.replace(path)
         if not Path(file.path).exists():  # taken down meanwhile, and perhaps its index before this one was there
             path.unlink(missing_ok=True)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(name).unlink()
-        raise
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def prune_indexes(root: str, live: Iterable[str]) -> list[Path]:

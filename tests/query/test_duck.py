@@ -1,6 +1,7 @@
 """DuckDB answers what Spark answers, and MongoDB."""
 
 import json
+import resource
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -272,6 +273,25 @@ def test_of_files_that_go_meanwhile_there_is_no_index(spark: SparkSession, tmp_p
     indexes = Indexes(tables.root)
     assert indexes.build(duckdb.connect(), [first, second]) == 1
     assert [indexes.opened(file) is not None for file in (first, second)] == [False, True]
+
+
+def test_indexes_leave_descriptors_for_others(spark: SparkSession, tmp_path: Path) -> None:
+    """Each that is mapped holds one, of the few that a process has."""
+    tables = Warehouse(spark, str(tmp_path))
+    rows = make_rows()[:12]
+    tables.append_once(to_frame(spark, rows).repartition(6), "samples", app_id="test", version=0)
+    files = Table(tables.root, "samples").snapshot(None)[0].files
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(files) * 2, before[1]))
+    try:
+        indexes = Indexes(tables.root)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    indexes.build(duckdb.connect(), files)
+    ids = [row["_id"] for row in rows]
+    found, unknown = indexes.find(files, ids)
+    assert (sum(map(len, found.values())), unknown) == (12, [])
+    assert len(indexes._open) == len(files) // 2
 
 
 @pytest.mark.parametrize("engine", ["duckdb", "spark"])

@@ -1,4 +1,6 @@
 import hashlib
+import os
+import stat
 import threading
 from pathlib import Path
 
@@ -61,3 +63,12 @@ def test_nothing_but_a_stored_hash_is_read(tmp_path: Path, name: str) -> None:
 def test_a_bucket_is_refused() -> None:
     with pytest.raises(CortexError, match="not in a bucket"):
         store.store_path("s3a://bucket/warehouse", DIGEST)
+
+
+def test_another_user_may_read_what_is_stored(tmp_path: Path, picture: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        store.put(str(tmp_path / "warehouse"), picture)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(store.store_path(str(tmp_path / "warehouse"), DIGEST).stat().st_mode) == 0o644

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from cortex_spark.errors import CortexError
 from cortex_spark.schema import ATTEMPTS, HOSTS
+from cortex_spark.sources.ingest import ingest_urls
 from cortex_spark.sources.urls import image_id
 from cortex_spark.stats import view
 from cortex_spark.stats.cli import stats
@@ -151,6 +152,20 @@ def test_plot(tables: Warehouse, tmp_path: Path, name: str) -> None:
         assert len(image.getcolors(1 << 24) or []) > 50
     else:
         assert "big.example" in (tmp_path / name).read_text()
+
+
+def test_a_hosts_name_is_neither_markup_nor_a_formula(spark: SparkSession, tmp_path: Path) -> None:
+    odd = Warehouse(spark, str(tmp_path / "odd"))
+    hosts = ["a$_$.example", "[fd00::1]"]
+    (tmp_path / "urls.txt").write_text("".join(f"http://{host}/1.jpg\n" for host in hosts))
+    ingest_urls(odd, [str(tmp_path / "urls.txt")])
+    rows = [attempt(number, f"http://{host}/1.jpg", "ok") for number, host in enumerate(hosts)]
+    arrow = pa.Table.from_pylist(rows, to_arrow_schema(ATTEMPTS, timezone="UTC"))
+    odd.append_once(spark.createDataFrame(arrow), "attempts", app_id="test", version=0)
+    found = report(odd)
+    assert all(host in printed(found) for host in hosts)
+    plot(found, str(tmp_path / "stats.svg"))
+    assert all(host in (tmp_path / "stats.svg").read_text() for host in hosts)
 
 
 def test_plot_says_what_is_wrong(tables: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
