@@ -16,8 +16,8 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from cortex_spark.config import Settings
-from cortex_spark.engine.plan import LANES, Batching, forbidden, in_batches, place, url_states
-from cortex_spark.schema import ATTEMPTS, IMAGE_URLS, PLANS
+from cortex_spark.engine.plan import LANES, Batching, forbidden, in_batches, latest_hosts, place, url_states
+from cortex_spark.schema import ATTEMPTS, HOSTS, IMAGE_URLS, PLANS
 from cortex_spark.table import Warehouse
 from tests.web import discover
 
@@ -219,3 +219,27 @@ def test_of_plans_made_at_the_same_time_one_stands(spark: SparkSession, warehous
         tables.append_once(row.withColumn("run", F.lit(run)), "plans", app_id="plan", version=before + 1)
     assert [found["run"] for found in tables.read("plans").collect()] == ["one"]
     assert tables.transaction("plans", "plan") == 1
+
+
+def test_what_is_known_of_hosts_that_do_not_answer_outlasts_their_time_of_peace(
+    spark: SparkSession, warehouse: Path
+) -> None:
+    """Else the first visit after a day would be asked for again after ten minutes, as if it were the first failure."""
+    now = datetime.now(UTC)
+    states = [
+        ("answers", 1, 0, None),
+        ("answered", 3, 0, None),
+        ("asks for peace", 3, 0, now + timedelta(hours=1)),
+        ("silent", 2.1, 9, now - timedelta(minutes=1)),
+        ("silent long ago", 9, 9, None),
+    ]
+    rows = [
+        dict.fromkeys(HOSTS.names)
+        | {"host": host, "at": now - timedelta(days=days), "failures": failures, "not_before": not_before}
+        for host, days, failures, not_before in states
+    ]
+    tables = Warehouse(spark, str(warehouse))
+    arrow = pa.Table.from_pylist(rows, to_arrow_schema(HOSTS, timezone="UTC"))
+    tables.append_once(spark.createDataFrame(arrow), "hosts", app_id="test", version=0)
+    known = {row["host"]: row["failures"] for row in latest_hosts(tables).collect()}
+    assert known == {"answers": 0, "asks for peace": 0, "silent": 9}
