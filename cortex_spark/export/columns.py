@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, BinaryType, StringType, StructField, StructType
 
 from cortex_spark.errors import CortexError
-from cortex_spark.query.errors import nearest
+from cortex_spark.query.errors import nearest, quoted
 from cortex_spark.schema import DERIVED, SAMPLES
 
 #: The column of an export with bytes: the picture's file as it was downloaded.
@@ -65,7 +65,7 @@ def choose_columns(wanted: str) -> Columns:
     for name in names:
         if name not in SAMPLES.names and name not in _SETS:
             closest = nearest(name, [*SAMPLES.names, *_SETS])
-            raise CortexError(f"there is no column {name!r}, the nearest is {closest!r}")
+            raise CortexError(f"there is no column {quoted(name)}, the nearest is {closest!r}")
     everything = "all" in names or set(names) == {"flat"}
     chosen = tuple(name for name in SAMPLES.names if name in ("_id", *names) or (everything and name not in DERIVED))
     return Columns(chosen, flat="flat" in names)

@@ -27,7 +27,7 @@ from cortex_spark.sources.store import is_local, local_path
 LIFETIME: Final = 24 * 3600
 #: The file of the warehouse with the key.
 KEY_FILE: Final = "_cursor.key"
-_SALT: Final = "cortex.query.cursor.2"
+_SALT: Final = "cortex.query.cursor.3"
 NOT_OURS: Final = "this is no cursor of this warehouse: take the one that came with a page"
 
 
@@ -35,7 +35,8 @@ NOT_OURS: Final = "this is no cursor of this warehouse: take the one that came w
 class Cursor:
     """Behind the document with the sort keys ``last``, which was number ``shown`` (from 1) of ``length``.
 
-    ``table`` is Delta's id of the table, ``begun`` when the walk's first page was answered, in seconds since 1970.
+    ``table`` is the identity of the table's version, ``begun`` when the walk's first page was answered, in seconds
+    since 1970.
     """
 
     table: str

@@ -11,7 +11,7 @@ from typing import Any, Final
 from pyspark.sql import Row
 from pyspark.sql.types import ArrayType, DataType, LongType, StructType
 
-from cortex_spark.query.errors import QueryError, inside, nearest
+from cortex_spark.query.errors import QueryError, inside, nearest, quoted
 from cortex_spark.query.text import describe, plain
 from cortex_spark.query.tree import Operand
 from cortex_spark.schema import DERIVED, SAMPLES
@@ -150,7 +150,7 @@ def _check_path(path: str, place: str) -> None:
         if not isinstance(kind, StructType):
             raise QueryError(place, f"{path} is no field: what is before {name!r} has none")
         if name not in kind.names:
-            raise QueryError(place, f"there is no field {name!r}, the nearest is {nearest(name, kind.names)!r}")
+            raise QueryError(place, f"there is no field {quoted(name)}, the nearest is {nearest(name, kind.names)!r}")
         kind = kind[name].dataType
 
 
@@ -190,7 +190,9 @@ def _scalar(path: str, place: str) -> Operand:
     for name in path.split("."):
         if isinstance(kind, StructType):
             if name not in kind.names:
-                raise QueryError(place, f"there is no field {name!r}, the nearest is {nearest(name, kind.names)!r}")
+                raise QueryError(
+                    place, f"there is no field {quoted(name)}, the nearest is {nearest(name, kind.names)!r}"
+                )
             kind = kind[name].dataType
         elif not isinstance(kind, ArrayType):
             raise QueryError(place, f"{path} is no field: what is before {name!r} has none")

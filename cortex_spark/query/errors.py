@@ -5,8 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from difflib import SequenceMatcher
+from typing import Final
 
 from cortex_spark.errors import CortexError
+
+#: Characters of a name that are compared with ours, and that are shown.
+_LOOKED_AT: Final = 1_000
+_SHOWN: Final = 40
 
 
 class QueryError(CortexError):
@@ -38,4 +43,14 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     >>> nearest("$gte=", ["$gt", "$gte", "$lte"])
     '$gte'
     """
-    return max(valid, key=lambda other: SequenceMatcher(None, name.lower(), other.lower()).ratio())
+    lowered = name[:_LOOKED_AT].lower()
+    return max(valid, key=lambda other: SequenceMatcher(None, lowered, other.lower()).ratio())
+
+
+def quoted(name: str) -> str:
+    """A name in quotes, of a long one its beginning.
+
+    >>> quoted("w" * 1000)
+    "'wwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwww...'"
+    """
+    return repr(name if len(name) <= _SHOWN else name[:_SHOWN] + "...")

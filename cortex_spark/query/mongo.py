@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from pyspark.sql import Column
 
 from cortex_spark.query.derive import derive
-from cortex_spark.query.errors import warn
+from cortex_spark.query.errors import QueryError, warn
 from cortex_spark.query.normalise import normalise
 from cortex_spark.query.parse import parse
 from cortex_spark.query.spark import to_column
-from cortex_spark.query.tree import Tree
+from cortex_spark.query.tree import And, At, Or, Some, Tree
+
+#: Conditions of a query in normal form, of which one value on a path through arrays makes several: the planners of
+#: both engines take memory for each, DuckDB's 50 KB and more.
+MAX_CONDITIONS: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,26 @@ def compile_query(query: str | Mapping[str, Any]) -> Query:
     Raises:
         QueryError: with the place of what is wrong or not supported.
     """
-    return Query(*normalise(parse(query)))
+    tree, warnings = normalise(parse(query))
+    conditions = _conditions(tree)
+    if conditions > MAX_CONDITIONS:
+        raise QueryError(
+            "",
+            f"the query is {conditions:,} conditions on our columns, at most {MAX_CONDITIONS:,} are taken; "
+            "the values of an $in are one",
+        )
+    return Query(tree, warnings)
+
+
+def _conditions(tree: Tree) -> int:
+    """How many primitives a tree in normal form has, those inside others counted as well."""
+    match tree:
+        case And(children) | Or(children):
+            return sum(map(_conditions, children))
+        case Some(_, child) | At(_, _, child):
+            return 1 + _conditions(child)
+        case _:
+            return 1
 
 
 def mongo(query: str | Mapping[str, Any]) -> Column:

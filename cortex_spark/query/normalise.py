@@ -22,7 +22,7 @@ from typing import Final
 
 from pyspark.sql.types import ArrayType, DataType, StructType
 
-from cortex_spark.query.errors import QueryError, nearest
+from cortex_spark.query.errors import QueryError, nearest, quoted
 from cortex_spark.query.leaf import NEVER, Warn, looks_inside, of_missing, of_null, of_value
 from cortex_spark.query.tree import (
     And,
@@ -114,7 +114,8 @@ class _Normaliser:
             found = self.elements(operand, path, on)
             return Or((found, IsNull(operand))) if missing else found
         if not _DIGITS.fullmatch(path[0]):
-            raise QueryError(on.place, f"{'.'.join(operand.path)} is no object, which has no field {path[0]!r}")
+            what = ".".join(operand.path) or "the element"
+            raise QueryError(on.place, f"{what} is no object, which has no field {quoted(path[0])}")
         self.nothing(path[0], on)
         return Constant(negated=not missing)
 
@@ -204,7 +205,7 @@ def _ignore(problem: str) -> None:
 def _no_field(name: str, scope: StructType, place: str) -> QueryError:
     if way := _way(name, scope):
         return QueryError(place, f"{name!r} is a field of an array's elements, write {way}")
-    return QueryError(place, f"there is no field {name!r}, the nearest is {nearest(name, scope.names)!r}")
+    return QueryError(place, f"there is no field {quoted(name)}, the nearest is {nearest(name, scope.names)!r}")
 
 
 def _way(name: str, scope: StructType) -> str | None:

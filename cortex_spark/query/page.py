@@ -138,7 +138,7 @@ def _by_spark(warehouse: Warehouse, query: str | Mapping[str, Any], page: int | 
 
 def _answer(warehouse: Warehouse, request: Request, signer: Signer) -> Page:
     samples, version, memory = _pinned(warehouse, request.version)
-    table = warehouse.table_id("samples")
+    table = warehouse.identity("samples", version)
     request.check_table(table)
     operand, descending = request.order[0]
     hidden = None if memory.is_settled else memory.digest

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from cortex_spark.query.errors import QueryError, inside, nearest
+from cortex_spark.query.errors import QueryError, inside, nearest, quoted
 from cortex_spark.query.regex import PatternError, translate
 from cortex_spark.query.text import INT64, describe, read
 from cortex_spark.query.tree import (
@@ -220,7 +220,9 @@ def _type(argument: Any, place: str) -> Leaf:
         if isinstance(item, bool) or not isinstance(item, str | int | float):
             raise QueryError(at, f'needs the name or number of a type, as "string" or 2, not {describe(item)}')
         if isinstance(item, str) and item not in TYPES and item != "number":
-            raise QueryError(at, f"there is no type {item!r}, the nearest is {nearest(item, [*TYPES, 'number'])!r}")
+            raise QueryError(
+                at, f"there is no type {quoted(item)}, the nearest is {nearest(item, [*TYPES, 'number'])!r}"
+            )
         if not isinstance(item, str) and item not in TYPES.values():
             hint = "; for a missing field use $exists" if item == 0 else ""
             raise QueryError(at, f"there is no type with the number {item}{hint}")

@@ -407,11 +407,11 @@ def _write(node: _Node, last: bool, following: int) -> str:
             inner = _write(child, last and most == 1, following)
             return (inner if isinstance(child, _Char | _Piece) else f"(?:{inner})") + text
         case _Sequence(nodes):
-            written = []
-            for number, child in enumerate(nodes):
-                after = sum(map(_width, nodes[number + 1 :])) + following
-                written.append(_write(child, last and number + 1 == len(nodes), after))
-            return "".join(written)
+            written: list[str] = []
+            for child in reversed(nodes):
+                written.append(_write(child, last and not written, following))
+                following += _width(child)
+            return "".join(reversed(written))
         case _Choice((child,)):  # without parentheses: DuckDB 2.0 finds only the empty string by \A(?:)
             return _write(child, last, following)
         case _Choice(nodes):

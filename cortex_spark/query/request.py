@@ -54,7 +54,7 @@ class Request:
         return self.after.shown if self.after else (self.number - 1) * PAGE_SIZE
 
     def check_table(self, table: str) -> None:
-        """Whether the cursor, if there is one, is of the table with this id of Delta's.
+        """Whether the cursor, if there is one, is of this table and version, by its identity.
 
         Raises:
             CortexError: it is of another one.
@@ -83,7 +83,7 @@ class Request:
         last: Sequence[Any],
         signer: Signer,
     ) -> Page:
-        """The page of ``rows``; ``last`` are the sort keys of the last one, ``table`` is Delta's id."""
+        """The page of ``rows``; ``last`` are the sort keys of the last one, ``table`` its version's identity."""
         data = [self.fields.project(to_document(row)) for row in rows]
         shown = self.offset + len(data)
         # Where something is missing by now, some of it may have been shown: only a page that is not full is the last.

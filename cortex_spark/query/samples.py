@@ -48,11 +48,15 @@ _SETTINGS: Final[dict[str, str | bool | int | float | list[str]]] = {
     # DuckDB 2.0.0 reads a filtered field of a struct as the struct where it joins a page's rows by itself, and ends
     # with an internal error. We do that ourselves.
     "disabled_optimizers": "late_materialization",
+    # Footers of files are remembered, also of those that are gone: not until most of the memory is full.
+    "memory_limit": "25%",
     # Else the files that rows are fetched from are read one after the other. What has an order says it.
     "preserve_insertion_order": False,
 }
 #: Rows whose ids one look-up indexes at most, where there is no index yet: about a second's work.
 _INDEXED_AT_ONCE: Final = 500_000
+#: Ids that are looked up; to scan for more, and to remember how many there are, takes no longer.
+_BY_INDEX: Final = 100
 #: Rows that tell which are on the first page: its own, and the first behind it.
 _FIRST: Final = PAGE_SIZE + 1
 
@@ -187,13 +191,13 @@ class Samples:
         return CortexError((TAKEN_DOWN if taken_down else VACUUMED).format(version=version))
 
     def _page(self, request: Request, view: View, signer: Signer) -> Page:
-        request.check_table(view.snapshot.table)
+        request.check_table(view.snapshot.identity)
         tree = request.query.derived if view.is_complete else request.query.tree
         if (isinstance(tree, Constant) and tree.negated) or not view.snapshot.files:
             request.check(0)
-            return request.answer(0, view.snapshot.table, view.snapshot.version, [], (), signer)
+            return request.answer(0, view.snapshot.identity, view.snapshot.version, [], (), signer)
         ids = wanted_ids(tree)
-        if ids is None:
+        if ids is None or len(ids) > _BY_INDEX:
             groups = self._groups(request, view, tree)
             length = groups.length
             request.check(length)
@@ -201,7 +205,7 @@ class Samples:
         else:
             length, places, rows = self._look_up(request, view, tree, ids)
         last = places[-1].keys if places else ()
-        return request.answer(length, view.snapshot.table, view.snapshot.version, rows, last, signer)
+        return request.answer(length, view.snapshot.identity, view.snapshot.version, rows, last, signer)
 
     def _groups(self, request: Request, view: View, tree: Tree) -> Groups:
         """Counts by file, and by the first sort key: landings by the millisecond, others by missing, NaN or number."""

@@ -6,6 +6,7 @@ and which one is the newest is asked every time.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from cortex_spark.errors import CortexError
 from cortex_spark.sources.store import local_path
-from cortex_spark.table.features import beside_files
+from cortex_spark.table.features import beside_files, commit_file, identity
 from cortex_spark.table.forgotten import Memory, memory_of
 
 #: Versions of a table whose files are remembered.
@@ -44,12 +45,12 @@ class DataFile:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The files of a table at one version, and the table's properties then; ``table`` is Delta's id of it.
+    """The files of a table at one version, and the table's properties then; for ``identity`` see ``table.features``.
 
-    ``opened`` tells apart what has the same id and version and is not the same, as a backup that was put back.
+    ``opened`` tells apart what has the same identity and version and is not the same, in this process.
     """
 
-    table: str
+    identity: str
     opened: int
     version: int
     files: tuple[DataFile, ...]
@@ -58,7 +59,7 @@ class Snapshot:
     @property
     def key(self) -> tuple[str, int, int]:
         """Tells it from all others that this process has seen."""
-        return self.table, self.opened, self.version
+        return self.identity, self.opened, self.version
 
     @property
     def missing(self) -> list[DataFile]:
@@ -146,7 +147,7 @@ class Table:
 
     def _commit(self, log: DeltaTable) -> _Identity | None:
         """Tells the newest commit of ``log`` from another one of its number: where a backup was put back."""
-        return _identity(self._folder / "_delta_log" / f"{log.version():020d}.json")
+        return _identity(self._folder / commit_file(log.version()))
 
     def _at(self, version: int, newest: int) -> DeltaTable:
         try:
@@ -167,7 +168,14 @@ class Table:
             DataFile(self._path(row["path"]), row["size_bytes"], row["num_records"]) for row in actions.to_pylist()
         ]
         ordered = tuple(sorted(files, key=lambda file: file.path))
-        return Snapshot(str(log.metadata().id), self._opened, log.version(), ordered, properties)
+        return Snapshot(self._named(log), self._opened, log.version(), ordered, properties)
+
+    def _named(self, log: DeltaTable) -> str:
+        try:
+            commit = hashlib.sha256((self._folder / commit_file(log.version())).read_bytes()).hexdigest()
+        except FileNotFoundError:
+            commit = ""
+        return identity(str(log.metadata().id), commit)
 
     def _path(self, path: str) -> str:
         """Of a path as the log has it: relative as a rule, absolute in a clone, with escapes."""

@@ -24,7 +24,7 @@ from pyspark.sql.types import StructType
 from cortex_spark.errors import CortexError
 from cortex_spark.schema import TABLES
 from cortex_spark.table.derived import complete
-from cortex_spark.table.features import beside_files
+from cortex_spark.table.features import beside_files, commit_file, identity
 
 _T = TypeVar("_T")
 
@@ -112,9 +112,20 @@ class Warehouse:
         """The newest version of ``table``."""
         return int(self._snapshot(table).version())
 
-    def table_id(self, table: str) -> str:
-        """Delta's id of ``table``, which another one made in its place does not have."""
-        return str(self._snapshot(table).metadata().id())
+    def identity(self, table: str, version: int) -> str:
+        """Names ``version`` of ``table``, see ``table.features``: another one made in its place has another name."""
+        jvm = self.spark.sparkContext._jvm
+        assert jvm is not None
+        path = jvm.org.apache.hadoop.fs.Path(f"{self.path(table)}/{commit_file(version)}")
+        filesystem = path.getFileSystem(self.spark.sparkContext._jsc.hadoopConfiguration())
+        commit = ""
+        if filesystem.exists(path):
+            content = filesystem.open(path)
+            try:
+                commit = str(jvm.org.apache.commons.codec.digest.DigestUtils.sha256Hex(content))
+            finally:
+                content.close()
+        return identity(str(self._snapshot(table).metadata().id()), commit)
 
     def transaction(self, table: str, app_id: str) -> int:
         """The version of the last commit of ``app_id`` to ``table``; 0 where there was none."""

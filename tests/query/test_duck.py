@@ -384,6 +384,7 @@ def test_a_backup_that_is_put_back_is_another_table(spark: SparkSession, tmp_pat
     add(10, 20, 1)
     reader = Samples(tables.root)
     assert (reader.page("{}").length, reader.page("{}").version) == (30, 2)
+    cursors = [page(tables, "{}", engine=as_engine(engine)).cursor for engine in ("duckdb", "spark")]
     # The log's folder stays the same one.
     log = Path(tables.root, "samples", "_delta_log")
     for commit in [*log.glob("*.json"), *log.glob(".*.crc")]:
@@ -394,6 +395,32 @@ def test_a_backup_that_is_put_back_is_another_table(spark: SparkSession, tmp_pat
     DeltaLog.clearCache()
     add(50, 5, 1)
     assert (reader.page("{}").length, reader.page("{}").version) == (15, 2)
+    for engine in ("duckdb", "spark"):
+        assert page(tables, "{}", engine=as_engine(engine)).length == 15
+        for cursor in cursors:
+            with pytest.raises(CortexError, match="no cursor of this warehouse"):
+                page(tables, "{}", engine=as_engine(engine), cursor=cursor)
+
+
+def test_many_ids_are_scanned_for_once(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = Warehouse(spark, str(tmp_path))
+    rows = make_rows()
+    tables.append_once(to_frame(spark, rows).repartition(4), "samples", app_id="test", version=0)
+    ids = [row["_id"] for row in rows[: 3 * PAGE_SIZE]]
+    query = {"_id": {"$in": [*ids, "f" * 32]}, "width": {"$ne": 101}}
+
+    def pages(reader: Samples) -> list[tuple[int, list[str]]]:
+        found = [reader.page(query, number) for number in (1, 2)]
+        return [(page.length, [row["_id"] for row in page.data]) for page in found]
+
+    by_index = pages(Samples(tables.root))
+    monkeypatch.setattr(samples, "_BY_INDEX", 10)
+    scanned = Samples(tables.root)
+    assert pages(scanned) == by_index
+    monkeypatch.delattr(Samples, "_count")
+    assert pages(scanned) == by_index
+    with pytest.raises(AttributeError, match="_count"):
+        scanned.page({"_id": {"$in": ids}})
 
 
 def test_files_that_lack_columns_of_a_complete_table(spark: SparkSession, tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ def nested(depth: int) -> str:
         ("{" + ", ".join(f'"{n}": 1' for n in [*range(70_000), 0]) + "}", "0", "stands twice"),
         (json.dumps({"w" * 900_000: 1}), "", "a name of 900,000 characters, at most 1,000"),
         (json.dumps({"width": {"$in": list(range(MAX_NODES))}}), "", "more than 20,000 values"),
+        (json.dumps({"object_analysis.0.0.x1": {"$all": list(range(2_000))}}), "", "at most 5,000 are taken"),
+        (json.dumps({"width": {"$type": "a" * 100_000}}), "width.$type", "there is no type 'aaa"),
         # names
         ('{"widht": 1}', "widht", "the nearest is 'width'"),
         ('{"classname": "cat"}', "classname", f"write {BOX_QUERY}"),
@@ -84,6 +86,7 @@ def nested(depth: int) -> str:
         ('{"object_analysis": {"$elemMatch": 1}}', "object_analysis.$elemMatch", "needs an object of conditions"),
         ('{"width": {"$elemMatch": {"$gt": 1}}}', "width.$elemMatch", "width is no array"),
         ('{"object_analysis": {"$elemMatch": {"clasname": 1}}}', "object_analysis.$elemMatch.clasname", "'classname'"),
+        ('{"histogram": {"$elemMatch": {"0.classname": 1}}}', "histogram.$elemMatch.0.classname", "the element is no"),
         ('{"histogram": {"$elemMatch": {"$elemMatch": {"a": 1}}}}', "histogram.$elemMatch.$elemMatch.a", "no object"),
         ('{"annotators": {"$elemMatch": {"$elemMatch": {"$gt": 1}}}}', "annotators.$elemMatch.$elemMatch", "no array"),
         ('{"width": {}}', "width", "whole object"),
