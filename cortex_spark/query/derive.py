@@ -40,13 +40,18 @@ class _Fact:
     exact: bool
 
 
-def derive(tree: Tree) -> Tree:
-    """A tree of the same meaning that reads derived columns where it can; ``tree`` is in normal form."""
+def derive(tree: Tree, *, ranks: bool = True) -> Tree:
+    """A tree of the same meaning that reads derived columns where it can; ``tree`` is in normal form.
+
+    ``ranks``: for engines that skip files by the statistics of Delta's log, which has them of ``rarest_class``. Others
+    skip by those of the scalars themselves.
+    """
+    again = partial(derive, ranks=ranks)
     match tree:
         case And(children):
-            return _all(map(derive, children))
+            return _all(map(again, children))
         case Or(children):
-            return _any(map(derive, children))
+            return _any(map(again, children))
         case Some(Operand(path), child, negated) | At(Operand(path), _, child, negated) if path == _BOXES:
             fact = _of_annotator(child)
             if fact is None:
@@ -54,9 +59,9 @@ def derive(tree: Tree) -> Tree:
             if negated:
                 absent = _complement(fact.tree)
                 return absent if fact.exact and isinstance(tree, Some) else _any((absent, tree))
-            present = (fact.tree, Test(_RAREST, "lte", fact.rank))
+            present = (fact.tree, Test(_RAREST, "lte", fact.rank)) if ranks else (fact.tree,)
             return _all(present if fact.exact and isinstance(tree, Some) else (*present, tree))
-        case Test(Operand(("objects", name, scalar)), comparison, value, negated=False):
+        case Test(Operand(("objects", name, scalar)), comparison, value, negated=False) if ranks:
             assert isinstance(value, int | float)
             if scalar == "confidence" or _is_above_zero(comparison, value):
                 return And((tree, Test(_RAREST, "lte", RANK[_BY_FIELD[name]])))

@@ -84,8 +84,11 @@ class Parameters:
 
 
 def to_sql(tree: Tree, parameters: Parameters) -> str:
-    """The predicate of a tree in normal form over the columns of ``samples`` in a relation called ``ROWS``."""
-    return _Translation(parameters).sql(tree, document)
+    """The condition of a WHERE for a tree in normal form over the columns of ``samples`` in a relation called ``ROWS``.
+
+    Where it is false it may be NULL.
+    """
+    return _Translation(parameters).sql(tree, document, where=True)
 
 
 def document(path: tuple[str, ...]) -> str:
@@ -119,12 +122,13 @@ class _Translation:
         self.parameters = parameters
         self.depth = 0
 
-    def sql(self, tree: Tree, scope: Scope) -> str:
+    def sql(self, tree: Tree, scope: Scope, *, where: bool = False) -> str:
+        """True or false; with ``where``, which nothing negates, NULL instead of false, which engines look at less."""
         match tree:
             case And(children):
-                return "(" + (" AND ".join(self.sql(child, scope) for child in children) or "TRUE") + ")"
+                return "(" + (" AND ".join(self.sql(child, scope, where=where) for child in children) or "TRUE") + ")"
             case Or(children):
-                return "(" + (" OR ".join(self.sql(child, scope) for child in children) or "FALSE") + ")"
+                return "(" + (" OR ".join(self.sql(child, scope, where=where) for child in children) or "FALSE") + ")"
             case Constant(negated):
                 return "FALSE" if negated else "TRUE"
             case IsNull(operand, negated):
@@ -134,6 +138,8 @@ class _Translation:
                 condition = self.condition(tree, value)
                 if tree.negated:
                     return f"({value} IS NULL OR NOT {condition})"
+                if where:
+                    return condition
                 return f"({value} IS NOT NULL AND {condition})"
             case _:
                 raise AssertionError(f"{tree} is not in normal form")

@@ -23,6 +23,7 @@ from pyspark.sql.types import DoubleType, TimestampType
 from cortex_spark.config import Settings
 from cortex_spark.errors import CortexError
 from cortex_spark.query.cursor import Signer, question_digest
+from cortex_spark.query.derive import derive
 from cortex_spark.query.duck import ROWS, Parameters, document, quoted, to_hidden, to_key, to_order, to_sql, type_name
 from cortex_spark.query.errors import warn
 from cortex_spark.query.groups import NO_TIME, NUMBER, Found, Groups, RememberedGroups, has_first, sign
@@ -192,7 +193,7 @@ class Samples:
 
     def _page(self, request: Request, view: View, signer: Signer) -> Page:
         request.check_table(view.snapshot.identity)
-        tree = request.query.derived if view.is_complete else request.query.tree
+        tree = derive(request.query.tree, ranks=False) if view.is_complete else request.query.tree
         if (isinstance(tree, Constant) and tree.negated) or not view.snapshot.files:
             request.check(0)
             return request.answer(0, view.snapshot.identity, view.snapshot.version, [], (), signer)

@@ -60,7 +60,7 @@ def by_spark(samples: DataFrame, trees: Sequence[Tree]) -> list[Ids]:
 
 def by_duckdb(stored: Stored, trees: Sequence[Tree]) -> list[Ids]:
     parameters = Parameters()
-    columns = [to_sql(tree, parameters) for tree in trees]
+    columns = [f"coalesce({to_sql(tree, parameters)}, FALSE)" for tree in trees]  # as WHERE takes it
     with duckdb.connect() as database:
         database.execute("SET TimeZone = 'UTC'")
         database.register("samples", stored.table)

@@ -208,6 +208,7 @@ COUNT = scalar("count")
 )
 def test_scalars_that_people_ask_for_skip_files(rows: DataFrame, tree: Tree, skips: bool) -> None:
     assert ("rarest_class" in fields(derive(tree))) == skips
+    assert derive(tree, ranks=False) == tree
     ((found, differ),) = differing(rows, [tree])
     assert (found > 0, differ) == (True, 0)
 
