@@ -13,6 +13,11 @@ from cortex_spark.directives import header_rules
 LONGEST_WAIT: Final = 86400.0
 
 
+def as_text(said: str | None) -> str | None:
+    """What a server or a decoder said, as text that a table can hold: headers may be any bytes."""
+    return said.encode("utf-8", "replace").decode() if said is not None else None
+
+
 def refusal(directives: Iterable[str], refused: Collection[str]) -> str | None:
     """The first of a page's ``directives`` that is taken for a no."""
     return next((found for found in directives if found.lower() in refused), None)

@@ -86,7 +86,7 @@ class Meter:
         self._active = 0
         self._seconds = 0.0
         self._since = time.monotonic()
-        self._busy: deque[tuple[float, float]] = deque(maxlen=_PERIODS)  # where nobody takes them
+        self._busy: deque[tuple[float, float]] = deque(maxlen=_PERIODS)  # the latest: perhaps nobody takes them
         self._busy_since = 0.0
         self._lock = threading.Lock()
 

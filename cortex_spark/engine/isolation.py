@@ -39,13 +39,15 @@ class IsolatedDecoder:
         killed.
         """
         with self._lock:  # one at a time: the pictures that come here are few, and suspect
-            for _ in range(_TRIES):
+            for tries in range(1, _TRIES + 1):
                 try:
                     future = self._started().schedule(
                         _run, args=[self._decode, body, self._timeout], timeout=self._timeout
                     )
-                except RuntimeError:  # the child died while it had nothing to do: its pool takes nothing more
+                except (RuntimeError, ProcessExpired):  # the child died idle, or as it started: its pool is of no use
                     self._stop()
+                    if tries == _TRIES:  # none starts, which no picture is to blame for
+                        raise
                     continue
                 try:
                     return future.result()

@@ -48,7 +48,6 @@ from cortex_spark.outcomes import OK
 from cortex_spark.schema import ATTEMPTS, HOST
 from cortex_spark.table import Warehouse
 from cortex_spark.table.forgotten import refused_hashes, without_forgotten
-from cortex_spark.table.removal import remove
 from cortex_spark.table.samples import commit_samples
 
 #: Seconds between two looks for new work with ``follow``.
@@ -427,10 +426,8 @@ class LabelJob:
             if latest := [batch for batch in done if batch % LANES == lane][-1:]:
                 self._remember_hosts(run, latest[0])
         if done:
-            self._report.added += commit_samples(self._warehouse, run, done)
+            self._report.added += commit_samples(self._warehouse, run, done, again=True)
             self._unproven.append(run)
-            # What was taken down while it merged came in after all, if it died before it had looked.
-            remove(self._warehouse)
         return done
 
     def _attempt(self, run: Run, batch: int, tasks: int, progress: ProgressServer) -> None:

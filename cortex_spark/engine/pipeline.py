@@ -32,6 +32,7 @@ from cortex_spark.engine.isolation import Decode, IsolatedDecoder
 from cortex_spark.engine.journal import Journal
 from cortex_spark.engine.queues import Closed, WeightedQueue
 from cortex_spark.fetch import Fetched, HostState
+from cortex_spark.headers import as_text
 from cortex_spark.measure import MEASURED_SIZE, BadPictureError, Picture, measure
 
 #: Pixels of detector input that wait: some ten batches.
@@ -295,22 +296,17 @@ def attempt_row(
         "outcome": fetched.outcome,
         "final": final,
         "retry_at": None if final else now + timedelta(seconds=delay),
-        "detail": _text(fetched.detail),
+        "detail": as_text(fetched.detail),
         "http_status": fetched.status,
         # Where it is to be asked for, if its turn did not come.
-        "final_url": _text(fetched.final_url or (None if counted else row.get("location"))),
-        "etag": _text(fetched.etag),
-        "last_modified": _text(fetched.last_modified),
+        "final_url": as_text(fetched.final_url or (None if counted else row.get("location"))),
+        "etag": as_text(fetched.etag),
+        "last_modified": as_text(fetched.last_modified),
         "bytes": fetched.size,
         "seconds": fetched.seconds,
         "host_state": fetched.host_state.as_row() if fetched.host_state is not None else None,
         "sample": _sample(row, picture, boxes, model) if picture is not None else None,
     }
-
-
-def _text(said: str | None) -> str | None:
-    """What a server or a decoder said, as text that a table can hold: headers may be any bytes."""
-    return said.encode("utf-8", "replace").decode() if said is not None else None
 
 
 def _sample(row: Row, picture: Picture, boxes: Detections | None, model: Model | None) -> dict[str, Any]:

@@ -149,15 +149,15 @@ def forbidden(host: Column, settings: Settings) -> Column:
 def latest_hosts(warehouse: Warehouse) -> DataFrame:
     """What is known of each host that was visited lately, or must not be visited yet: rows of HOST.
 
-    Older knowledge has no use: a robots.txt is read again after a day, if it has changed. That a host did not answer is
-    known for longer: it is left alone for up to a day, and for no shorter time after that.
+    A robots.txt is asked for again after a day, conditionally where it is known. Failures are known for longer: each
+    doubles the time for which a host is left alone, a day at most, and would begin anew if it was forgotten by then.
     """
     age = F.current_timestamp() - F.col("at")
-    lately = age < F.make_dt_interval(days=F.lit(_KNOWN_DAYS))
-    silent = (F.col("failures") > 0) & (age < F.make_dt_interval(days=F.lit(_SILENT_DAYS)))
-    rows = warehouse.read("hosts").where(lately | silent | (F.col("not_before") > F.current_timestamp()))
-    latest = rows.groupBy("host").agg(F.max_by(F.struct("*"), "at").alias("latest"))
-    return latest.select("latest.*").drop("run", "batch")
+    lately, not_long_ago = (age < F.make_dt_interval(days=F.lit(days)) for days in (_KNOWN_DAYS, _SILENT_DAYS))
+    at_peace = F.col("not_before") > F.current_timestamp()
+    rows = warehouse.read("hosts").where(not_long_ago | at_peace)
+    latest = rows.groupBy("host").agg(F.max_by(F.struct("*"), "at").alias("latest")).select("latest.*")
+    return latest.where(lately | (F.col("failures") > 0) | at_peace).drop("run", "batch")
 
 
 def wanted(states: DataFrame, hosts: DataFrame | None, claimed: DataFrame | None, limit: int | None) -> DataFrame:

@@ -27,7 +27,7 @@ from cortex_spark.fetch.resolver import GuardedResolver
 from cortex_spark.fetch.robots import MAX_BYTES, MAX_REDIRECTS, Rules, is_fresh, is_readable, text_of
 from cortex_spark.fetch.state import WEB, Fetched, Hosts, HostState, Request, Robots, Target, parsed
 from cortex_spark.fetch.turnstile import Turnstile
-from cortex_spark.headers import header_refusal, refusal, retry_after
+from cortex_spark.headers import as_text, header_refusal, refusal, retry_after
 
 _K = TypeVar("_K")
 _T = TypeVar("_T")
@@ -360,7 +360,7 @@ class Fetcher:
         location = headers.get("Location")
         if status in _REDIRECTS and location:
             return _Answer(location=location)
-        etag, last_modified = _said(headers, "ETag"), _said(headers, "Last-Modified")
+        etag, last_modified = headers.get("ETag"), headers.get("Last-Modified")
         if status != 200:
             asked = retry_after(headers.get("Retry-After"), now)
             return _Answer(
@@ -482,7 +482,8 @@ class Fetcher:
             location = headers.get("Location") if status in _REDIRECTS else None
             patience = gate.pause(status, retry_after(headers.get("Retry-After"), now)) if status in _PATIENCE else None
             body = text_of(await _up_to(response, MAX_BYTES + 1)) if 200 <= status < 300 else None
-            robots = Robots(origin.name, now, status, body, _said(headers, "ETag"), _said(headers, "Last-Modified"))
+            etag, last_modified = (as_text(headers.get(name)) for name in ("ETag", "Last-Modified"))
+            robots = Robots(origin.name, now, status, body, etag, last_modified)
             return location, robots, patience
 
         return await self.ask(gate, origin, url, headers, turn, read)
@@ -491,12 +492,6 @@ class Fetcher:
 async def _sent(_: aiohttp.ClientSession, context: SimpleNamespace, __: aiohttp.TraceRequestHeadersSentParams) -> None:
     gate, turn = context.trace_request_ctx
     gate.sent(turn)
-
-
-def _said(headers: Mapping[str, str], name: str) -> str | None:
-    """A header as text that a table can hold: it may be any bytes."""
-    value = headers.get(name)
-    return value.encode("utf-8", "replace").decode() if value is not None else None
 
 
 @functools.cache

@@ -49,7 +49,8 @@ _SETTINGS: Final[dict[str, str | bool | int | float | list[str]]] = {
     # DuckDB 2.0.0 reads a filtered field of a struct as the struct where it joins a page's rows by itself, and ends
     # with an internal error. We do that ourselves.
     "disabled_optimizers": "late_materialization",
-    # Footers of files are remembered, also of those that are gone: not until most of the memory is full.
+    # Footers of files are remembered, also of those that are gone, until this is full; what a query needs besides goes
+    # to the disk then.
     "memory_limit": "25%",
     # Else the files that rows are fetched from are read one after the other. What has an order says it.
     "preserve_insertion_order": False,

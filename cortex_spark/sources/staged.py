@@ -36,7 +36,6 @@ _BATCH_ROWS: Final = 8192
 #: Pictures of which it is known that the file has referred to them already: others are staged once more, and ``land``
 #: takes the first of all.
 _REMEMBERED: Final = 1_000_000
-_NONE: Final[frozenset[str]] = frozenset()
 #: Findings of a file that are passed on; all are counted.
 _FINDINGS: Final = 100
 
@@ -75,7 +74,7 @@ class StagedFile:
             return
         if len(self._seen) >= _REMEMBERED:
             self._seen.clear()
-        self._seen[found.id] = known.union(directives) if known else frozenset(directives) or _NONE
+        self._seen[found.id] = known.union(directives) if known else frozenset(directives)
         # In the order of STAGED.
         position = self.tally["references"]
         row = (found.id, found.url, found.host, self._source, kind, page_url, alt, crawl, seen, directives, URL_RULE)

@@ -299,13 +299,12 @@ def _rows(warehouse: Warehouse, path: Any) -> int | None:
     try:
         reader = parquet.ParquetFileReader.open(parquet.util.HadoopInputFile.fromPath(path, configuration))
     except Py4JJavaError as error:
-        match error.java_exception.getClass().getName():
-            case "java.io.FileNotFoundException":
-                return 0
-            case "java.lang.RuntimeException":  # "... is not a Parquet file"
-                return None
-            case _:  # out of reach, which says nothing of the file
-                raise
+        kind = str(error.java_exception.getClass().getName())
+        if kind == "java.io.FileNotFoundException":
+            return 0
+        if kind == "java.lang.RuntimeException" or kind.startswith("org.apache.parquet."):  # "is not a Parquet file"
+            return None
+        raise  # out of reach, which says nothing of the file
     try:
         return int(reader.getRecordCount())
     finally:

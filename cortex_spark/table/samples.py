@@ -15,12 +15,15 @@ from cortex_spark.table.removal import evidence, remove
 from cortex_spark.table.warehouse import Warehouse
 
 
-def commit_samples(warehouse: Warehouse, run: str, batches: list[int], *, new: int | None = None) -> int:
+def commit_samples(
+    warehouse: Warehouse, run: str, batches: list[int], *, new: int | None = None, again: bool = False
+) -> int:
     """Bring the finished samples of some ``batches`` of ``run`` into ``samples``; the number of rows added.
 
     Ids that exist are left alone, unless another model has labelled the same bytes: then its boxes and its name stand
     behind those that are there. Doing it again changes nothing. What was taken down does not come in, and goes from
     ``attempts`` as well. ``new``: how many samples there are, where none of them is thought to be in the table yet.
+    ``again``: somebody has done this before, and may have died between the merge and the look at what was taken down.
     """
     attempts = warehouse.read("attempts").where((F.col("run") == run) & F.col("batch").isin(batches))
     finished = attempts.where(F.col("outcome") == OK).select("attempted_at", "final_url", "sample.*", "sample")
@@ -38,7 +41,7 @@ def commit_samples(warehouse: Warehouse, run: str, batches: list[int], *, new: i
     memory = recall(warehouse)
     is_new = memory.digest != known.digest
     told = marked(evidence("attempts", attempts), memory).where(MARK)
-    if is_new or (memory and not warehouse.retried(lambda: told.isEmpty())):
+    if is_new or (memory and (again or not warehouse.retried(lambda: told.isEmpty()))):
         remove(warehouse)
     return added
 

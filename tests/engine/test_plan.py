@@ -232,6 +232,8 @@ def test_what_is_known_of_hosts_that_do_not_answer_outlasts_their_time_of_peace(
         ("asks for peace", 3, 0, now + timedelta(hours=1)),
         ("silent", 2.1, 9, now - timedelta(minutes=1)),
         ("silent long ago", 9, 9, None),
+        ("silent before", 5, 9, None),
+        ("silent before", 3, 0, None),
     ]
     rows = [
         dict.fromkeys(HOSTS.names)
