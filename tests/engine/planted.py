@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import signal
 import time
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ class PlantedDecoder:
         time.sleep(self.slow)
         fault = self.faults.get(hashlib.sha256(body).hexdigest())
         if fault == "crash":
-            os.kill(os.getpid(), signal.SIGSEGV)
+            signal.raise_signal(signal.SIGSEGV)  # in this thread, as a fault does: by os.kill it may go on for a while
         if fault == "hang":
             time.sleep(3600)
         return measure(body, max_pixels=10**8)
