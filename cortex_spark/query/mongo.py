@@ -29,7 +29,7 @@ class Query:
 
     @property
     def derived(self) -> Tree:
-        """The same, for a table whose derived columns are complete: see ``table.derived.is_complete``."""
+        """The same for Spark, where the table's derived columns are complete: see ``table.derived.is_complete``."""
         return derive(self.tree)
 
     @property

@@ -57,7 +57,8 @@ _SETTINGS: Final[dict[str, str | bool | int | float | list[str]]] = {
 }
 #: Rows whose ids one look-up indexes at most, where there is no index yet: about a second's work.
 _INDEXED_AT_ONCE: Final = 500_000
-#: Ids that are looked up; to scan for more, and to remember how many there are, takes no longer.
+#: Ids that are looked up: each file with one of them is a part of the statement. Measured with an id in each of 600
+#: files: 2.6 s for each page; a scan took 1.0 s, later ones 0.4, and its count is remembered.
 _BY_INDEX: Final = 100
 #: Rows that tell which are on the first page: its own, and the first behind it.
 _FIRST: Final = PAGE_SIZE + 1

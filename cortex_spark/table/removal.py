@@ -102,7 +102,8 @@ def elsewhere(warehouse: Warehouse, memory: Memory) -> frozenset[str]:
 def doomed(warehouse: Warehouse, memory: Memory) -> DataFrame:
     """The distinct ``_id`` that have to go, computed once: rows may be removed while this is read.
 
-    Those that are ``lost`` only by what jobs wrote down of them: no URL of ``image_urls`` has them.
+    ``lost`` are those that nothing but the history of jobs tells of, since ``image_urls`` has no such URL: they go from
+    that history alone.
     """
     ids = [warehouse.spark.createDataFrame([], "_id string, lost boolean")]
     for table in _present(warehouse):
